@@ -1,0 +1,158 @@
+// The ledger: what every operation cost, counted where it is launched (docs/accounting.md derives the
+// formulas).
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/batch.h"
+#include "kernels/dtype.h"
+
+namespace redline {
+
+/// The part of the model that an operation belongs to. FLOPs of kOther (norms, RoPE, activation, sampling)
+/// are kept apart from useful and executed work: MFU does not know them.
+enum class Part : std::uint8_t { kProjections, kAttention, kFfn, kHead, kOther };
+inline constexpr int kNumParts = 5;
+inline constexpr const char* kPartNames[kNumParts] = {"projections", "attention", "ffn", "head", "other"};
+
+enum class OpKind : std::uint8_t {
+  kEmbed,
+  kRmsNorm,
+  kAddRmsNorm,
+  kLinear,
+  kLinearSiluMul,
+  kSiluMul,
+  kRopeAndStoreKv,
+  kPagedAttention,
+  kGatherRows,
+  kCopyKvBlocks,
+  kAllReduce,
+};
+inline constexpr int kNumOpKinds = 11;
+inline constexpr const char* kOpKindNames[kNumOpKinds] = {
+    "embed",           "rms_norm",       "add_rms_norm",      "linear",
+    "linear_silu_mul", "silu_mul",       "rope_and_store_kv", "paged_attention",
+    "gather_rows",     "copy_kv_blocks", "all_reduce"};
+
+/// What the rows of an operation are: the step's tokens or its logit rows.
+enum class RowBasis : std::uint8_t { kTokens, kLogits };
+
+/// The cost of one operation as a function of the views it was given. One fused multiply-add is 2 FLOPs. A
+/// "pair" is a (query, key) pair under the causal mask; KV terms count tokens of one layer.
+struct OpCost {
+  OpKind kind{};
+  Part part = Part::kOther;
+  ComputeType compute = ComputeType::kF32;
+  RowBasis basis = RowBasis::kTokens;
+  std::int64_t flops_per_row = 0;
+  std::int64_t flops_per_pair = 0;
+  std::int64_t weight_bytes = 0;             // at the type's own size, read once per step
+  std::int64_t weight_bytes_stored = 0;      // as packed
+  std::int64_t gathered_bytes_per_row = 0;   // embedding rows, at the type's own size; counted as weights
+  bool holds_gathered_rows = false;          // a tied head: this weight is the table whose rows were gathered
+  std::int64_t kv_read_bytes_per_token = 0;  // times cached tokens
+  std::int64_t kv_write_bytes_per_token = 0;  // times new tokens
+  std::int64_t activation_bytes_per_row = 0;  // read and written
+};
+
+/// Exact integer counts. `weights + kv_read + kv_write` is the compulsory traffic B_min and holds useful work
+/// only.
+struct Counts {
+  std::int64_t tokens = 0;                      // useful token rows
+  std::int64_t wasted_tokens = 0;               // recomputed token rows
+  std::array<std::int64_t, kNumParts> flops{};  // useful; [kOther] is outside useful and executed
+  std::int64_t wasted_flops = 0;                // executed but not useful (kOther left out)
+  std::array<std::int64_t, kNumComputeTypes> flops_by_type{};  // useful, kOther left out
+  std::int64_t weights = 0;
+  std::int64_t kv_read = 0;  // blocks shared by sequences once
+  std::int64_t kv_write = 0;
+  std::int64_t kv_read_logical = 0;  // shared blocks once per reader
+  std::int64_t activations = 0;
+  std::int64_t wasted_bytes = 0;  // the same three kinds of traffic for work that was not useful
+  std::int64_t declared = 0;      // what the kernels say they move: packed weights, KV, activations
+
+  std::int64_t useful_flops() const { return flops[0] + flops[1] + flops[2] + flops[3]; }
+  std::int64_t executed_flops() const { return useful_flops() + wasted_flops; }
+  std::int64_t min_bytes() const { return weights + kv_read + kv_write; }
+  Counts& operator+=(const Counts& other);
+  bool operator==(const Counts&) const = default;
+};
+
+/// Rates that operations are held against, per second; 0 where unknown.
+struct Peaks {
+  std::array<double, kNumComputeTypes> flops{};
+  double bandwidth = 0;
+};
+
+/// One step as the ledger saw it. Times in nanoseconds on the device's clock (kernel time on a CPU). In a
+/// step that mixes phases, counts are exact and `busy_ns` is split by roofline share: an estimate.
+struct StepCounts {
+  std::array<Counts, kNumPhases> phase;
+  std::vector<Counts> sequences;  // in the batch's order; each phase is exactly the sum of its sequences
+  std::array<double, kNumPhases> busy_ns{};
+  // Sum over operations of max(FLOPs / peak, declared bytes / bandwidth), executed work; 0 where a peak is
+  // unknown.
+  std::array<double, kNumPhases> ideal_ns_attainable{};
+  std::array<double, kNumPhases> ideal_ns_vendor{};
+  std::array<std::int64_t, kNumOpKinds> kind_ns{};
+  std::array<std::int32_t, kNumOpKinds> kind_calls{};
+};
+
+/// Charged by Ops alone. begin_step fixes the geometry; charges add coefficients; end_step multiplies out, so
+/// that every total is the sum of the sequences' shares by construction. Weight traffic is shared by token.
+class Ledger {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// Off: charges and clocks are skipped and steps report zeros. Only the benchmark of the meter's own cost
+  /// uses it.
+  void set_enabled(bool enabled) { enabled_ = enabled; }
+  bool enabled() const { return enabled_; }
+  void set_peaks(const Peaks& attainable, const Peaks& vendor);
+
+  void begin_step(const BatchView& batch);
+  /// Adds `cost`; requires a step begun. `rows` is the operation's row count, which must match its basis.
+  void charge(const OpCost& cost, std::int64_t rows);
+  Clock::time_point now() const { return enabled_ ? Clock::now() : Clock::time_point{}; }
+  /// The operation charged last ran from `start` until now.
+  void op_done(OpKind kind, Clock::time_point start);
+  /// The step's counts; valid until the next begin_step.
+  const StepCounts& end_step();
+
+ private:
+  struct PhaseGeometry {  // executed rows of one phase
+    std::int64_t tokens = 0, logits = 0, pairs = 0, cached_tokens = 0;
+  };
+
+  bool enabled_ = true;
+  Peaks attainable_, vendor_;
+  std::vector<SequenceWork> sequences_;
+  std::array<PhaseGeometry, kNumPhases> geometry_{};
+  std::int64_t num_tokens_ = 0, num_logit_rows_ = 0;
+
+  double roofline_ns(const OpCost& cost, const Peaks& peaks, const PhaseGeometry& work, std::int64_t rows,
+                     std::int64_t all_rows) const;
+
+  using PartByType = std::array<std::array<std::int64_t, kNumComputeTypes>, kNumParts>;
+  PartByType flops_per_token_{}, flops_per_logit_{}, flops_per_pair_{};
+  std::int64_t weight_bytes_[2]{}, weight_bytes_stored_[2]{};  // by RowBasis
+  std::int64_t gathered_per_token_ = 0;
+  std::int64_t kv_read_per_token_ = 0, kv_write_per_token_ = 0;
+  std::int64_t activations_per_token_ = 0, activations_per_logit_ = 0;
+  std::int64_t busy_ns_ = 0;
+  double ideal_attainable_ns_ = 0, ideal_vendor_ns_ = 0;
+  std::array<double, kNumPhases>
+      share_{};  // roofline time by phase against the best known peaks, for the split
+  StepCounts step_;
+};
+
+/// Causal (query, key) pairs of `num_new` tokens after `num_cached`: c p + c (c + 1) / 2. Telescopes over
+/// chunks.
+constexpr std::int64_t causal_pairs(std::int64_t num_cached, std::int64_t num_new) {
+  return num_new * num_cached + num_new * (num_new + 1) / 2;
+}
+
+}  // namespace redline

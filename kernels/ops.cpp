@@ -1,0 +1,142 @@
+#include "kernels/ops.h"
+
+#include "kernels/check.h"
+
+namespace redline {
+namespace {
+
+constexpr std::int64_t kF32Bytes = 4;
+
+// A matrix with no rows to multiply is not read.
+void charge_weight(OpCost& cost, const WeightView& weight, std::int64_t rows) {
+  if (rows == 0) return;
+  cost.weight_bytes = weight.type_bytes;
+  cost.weight_bytes_stored = weight.stored_bytes;
+}
+
+void check_same_shape(TensorView a, TensorView b) {
+  REDLINE_CHECK(a.rows == b.rows && a.cols == b.cols, "tensors of one shape");
+}
+
+}  // namespace
+
+void Ops::begin_step(const BatchView& batch) {
+  REDLINE_CHECK(
+      batch.positions.size() == batch.token_ids.size() && batch.slots.size() == batch.token_ids.size(),
+      "a position and a slot for every token");
+  batch_ = batch;
+  embedding_table_ = nullptr;
+  ledger_.begin_step(batch);
+}
+
+void Ops::embed(TensorView out, const WeightView& table) {
+  REDLINE_CHECK(out.rows == batch_.num_tokens() && out.cols == table.cols, "embed: out is [T, H]");
+  embedding_table_ = table.data;
+  OpCost cost{.kind = OpKind::kEmbed};
+  cost.gathered_bytes_per_row = row_bytes(table.dtype, table.cols);
+  cost.activation_bytes_per_row = table.cols * kF32Bytes;
+  launch(cost, out.rows, [&] { do_embed(out, table); });
+}
+
+void Ops::rms_norm(TensorView out, TensorView x, const float* weight, float eps, RowBasis basis) {
+  check_same_shape(out, x);
+  OpCost cost{.kind = OpKind::kRmsNorm, .basis = basis};
+  cost.flops_per_row = 4 * x.cols;
+  cost.activation_bytes_per_row = 2 * x.cols * kF32Bytes;
+  if (x.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = x.cols * kF32Bytes;
+  launch(cost, x.rows, [&] { do_rms_norm(out, x, weight, eps); });
+}
+
+void Ops::add_rms_norm(TensorView out, TensorView residual, TensorView delta, const float* weight,
+                       float eps) {
+  check_same_shape(out, residual);
+  check_same_shape(out, delta);
+  OpCost cost{.kind = OpKind::kAddRmsNorm};
+  cost.flops_per_row = 5 * out.cols;
+  cost.activation_bytes_per_row = 4 * out.cols * kF32Bytes;
+  if (out.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = out.cols * kF32Bytes;
+  launch(cost, out.rows, [&] { do_add_rms_norm(out, residual, delta, weight, eps); });
+}
+
+void Ops::linear(TensorView out, TensorView x, const WeightView& weight, Part part, RowBasis basis) {
+  REDLINE_CHECK(out.rows == x.rows && out.cols == weight.rows && x.cols == weight.cols,
+                "linear: x is [T, K], weight [N, K], out [T, N]");
+  REDLINE_CHECK(!weight.gate_up, "linear: a gate-up matrix belongs to linear_silu_mul");
+  OpCost cost{.kind = OpKind::kLinear,
+              .part = part,
+              .compute = compute_type(OpKind::kLinear, weight.dtype),
+              .basis = basis};
+  cost.flops_per_row = 2 * weight.rows * weight.cols;
+  cost.activation_bytes_per_row = (weight.rows + weight.cols) * kF32Bytes;
+  cost.holds_gathered_rows = weight.data == embedding_table_;
+  charge_weight(cost, weight, x.rows);
+  launch(cost, x.rows, [&] { do_linear(out, x, weight); });
+}
+
+void Ops::linear_silu_mul(TensorView out, TensorView x, const WeightView& gate_up) {
+  REDLINE_CHECK(
+      out.rows == x.rows && 2 * out.cols == gate_up.rows && x.cols == gate_up.cols && gate_up.gate_up,
+      "linear_silu_mul: x is [T, H], gate_up [2 F, H], out [T, F]");
+  OpCost cost{.kind = OpKind::kLinearSiluMul,
+              .part = Part::kFfn,
+              .compute = compute_type(OpKind::kLinearSiluMul, gate_up.dtype)};
+  cost.flops_per_row = 2 * gate_up.rows * gate_up.cols;
+  cost.activation_bytes_per_row = (out.cols + gate_up.cols) * kF32Bytes;
+  charge_weight(cost, gate_up, x.rows);
+  launch(cost, x.rows, [&] { do_linear_silu_mul(out, x, gate_up); });
+}
+
+void Ops::silu_mul(TensorView out, TensorView gate, TensorView up) {
+  check_same_shape(out, gate);
+  check_same_shape(out, up);
+  OpCost cost{.kind = OpKind::kSiluMul};
+  cost.flops_per_row = 5 * out.cols;
+  cost.activation_bytes_per_row = 3 * out.cols * kF32Bytes;
+  launch(cost, out.rows, [&] { do_silu_mul(out, gate, up); });
+}
+
+void Ops::rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rope, const KvLayerView& kv) {
+  REDLINE_CHECK(qkv.rows == batch_.num_tokens() &&
+                    qkv.cols == (num_q_heads + 2 * std::int64_t{kv.num_kv_heads}) * kv.head_dim,
+                "rope_and_store_kv: qkv is [T, (Hq + 2 Hkv) d]");
+  REDLINE_CHECK(rope.rotary_dim % 2 == 0 && rope.rotary_dim <= kv.head_dim,
+                "rope: an even part of the head rotates");
+  OpCost cost{.kind = OpKind::kRopeAndStoreKv};
+  cost.flops_per_row = 3 * std::int64_t{rope.rotary_dim} * (num_q_heads + kv.num_kv_heads);
+  cost.kv_write_bytes_per_token = kv.bytes_per_token();
+  cost.activation_bytes_per_row = (qkv.cols + std::int64_t{num_q_heads} * kv.head_dim) * kF32Bytes;
+  launch(cost, qkv.rows, [&] { do_rope_and_store_kv(qkv, num_q_heads, rope, kv); });
+}
+
+void Ops::paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
+                          float scale) {
+  REDLINE_CHECK(out.rows == batch_.num_tokens() && out.cols == std::int64_t{num_q_heads} * kv.head_dim,
+                "paged_attention: out is [T, Hq d]");
+  REDLINE_CHECK(qkv.rows == out.rows && qkv.cols >= out.cols && num_q_heads % kv.num_kv_heads == 0,
+                "paged_attention: qkv holds T rows of query heads, a multiple of the KV heads");
+  OpCost cost{.kind = OpKind::kPagedAttention,
+              .part = Part::kAttention,
+              .compute = compute_type(OpKind::kPagedAttention, kv.dtype)};
+  cost.flops_per_pair = 4 * std::int64_t{num_q_heads} * kv.head_dim;
+  cost.kv_read_bytes_per_token = kv.bytes_per_token();
+  cost.activation_bytes_per_row = 2 * out.cols * kF32Bytes;
+  launch(cost, out.rows, [&] { do_paged_attention(out, qkv, num_q_heads, kv, scale); });
+}
+
+void Ops::gather_rows(TensorView out, TensorView x) {
+  REDLINE_CHECK(out.rows == batch_.num_logit_rows() && x.rows == batch_.num_tokens() && out.cols == x.cols,
+                "gather_rows: out is [R, H], x is [T, H]");
+  OpCost cost{.kind = OpKind::kGatherRows, .basis = RowBasis::kLogits};
+  cost.activation_bytes_per_row = 2 * x.cols * kF32Bytes;
+  launch(cost, out.rows, [&] { do_gather_rows(out, x); });
+}
+
+void Ops::copy_kv_blocks(std::span<const KvLayerView> layers, std::span<const BlockCopy> copies) {
+  if (copies.empty()) return;
+  OpCost cost{.kind = OpKind::kCopyKvBlocks};
+  launch(cost, batch_.num_tokens(), [&] { do_copy_kv_blocks(layers, copies); });
+}
+
+void Ops::all_reduce(TensorView x) { do_all_reduce(x); }
+
+}  // namespace redline
