@@ -1,0 +1,118 @@
+// The library's face: give it a model and requests, read streams of tokens, and ask what it costs.
+//
+//   Model loading:   auto model = redline::LoadedModel::open("model.gguf", {});
+//   Running:         redline::Engine engine(model, {});
+//                    auto stream = engine.submit(request);
+//                    while (auto event = stream->next()) std::cout << event->text;
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/model_config.h"
+#include "engine/request.h"
+#include "kernels/ops.h"
+
+namespace redline {
+
+class ChatTemplate;
+class EngineCore;
+class Tokenizer;
+class UtilizationMeter;
+struct ModelWeights;
+
+struct ModelOptions {
+  std::optional<DType> dtype;  // re-quantise at load
+  CpuOptions cpu;
+  std::function<void(std::int64_t done_bytes, std::int64_t total_bytes)> progress;
+};
+
+/// Weights, tokenizer and backend of one model. Throws ModelFileError on a bad file and std::runtime_error
+/// with both numbers when memory will not hold it.
+struct LoadedModel {
+  static std::shared_ptr<LoadedModel> open(const std::string& reference, const ModelOptions& options);
+  /// A named shape (engine/model_shapes.h) with random weights; no tokenizer.
+  static std::shared_ptr<LoadedModel> random(const std::string& shape, DType dtype,
+                                             const ModelOptions& options);
+  ~LoadedModel();
+
+  ModelConfig config;
+  std::unique_ptr<Ops> ops;
+  std::unique_ptr<ModelWeights> weights;
+  std::unique_ptr<Tokenizer> tokenizer;         // null for a random model
+  std::unique_ptr<ChatTemplate> chat_template;  // null where the model carries none
+  std::vector<std::int32_t> end_tokens;         // end of generation
+};
+
+struct EngineOptions {
+  DType kv_dtype = DType::kBF16;  // or kF32
+  std::int32_t block_size = 16;
+  std::int64_t max_context = 0;  // longest sequence; 0: the model's own, as far as memory goes
+  std::int64_t kv_memory_bytes =
+      0;  // 0: enough for max_context of one sequence, more where memory is plentiful
+  std::int32_t max_batched_tokens = 512;
+  std::int32_t max_sequences = 256;
+  bool prefix_cache = true;
+  bool all_logits = false;  // keep every prompt row's logits: for evaluation
+};
+
+/// A running request's output. Owned by the caller; destroying it aborts what still runs.
+class Stream {
+ public:
+  ~Stream();
+  /// The next event, waiting for it; nothing once every answer has finished.
+  std::optional<OutputEvent> next();
+  /// The same, giving up at `deadline`: then nothing, and finished() is false.
+  std::optional<OutputEvent> next_until(std::chrono::steady_clock::time_point deadline);
+  bool finished() const;
+  /// Ends the request within one step; its last events say kAborted.
+  void abort();
+  /// Costs so far; exact once finished.
+  RequestUsage usage() const;
+
+ private:
+  friend class Engine;
+  struct State;
+  explicit Stream(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
+};
+
+struct EngineStats {
+  std::int64_t num_running = 0, num_waiting = 0;
+  std::int64_t num_steps = 0, num_preemptions = 0;
+  std::int64_t prefix_queried_tokens = 0, prefix_hit_tokens = 0;
+  double kv_usage = 0;  // of the pool's blocks, 0 to 1
+  std::int64_t max_context = 0, kv_bytes = 0, num_blocks = 0;
+};
+
+/// Called after every step, on the engine's thread. `wall_ns` from the step's start to its end; `gap_ns`
+/// since the previous step's end, while work was queued.
+struct StepRecord {
+  const StepCounts* counts = nullptr;
+  std::int64_t start_ns = 0, wall_ns = 0, gap_ns = 0;
+  std::int64_t num_prefill_tokens = 0, num_decode_tokens = 0, num_sequences = 0;
+};
+using StepObserver = std::function<void(const StepRecord&)>;
+
+/// Thread-safe. One thread of its own runs the steps; it sleeps when there is no work.
+class Engine {
+ public:
+  /// Throws std::runtime_error with both numbers when the cache will not fit in memory.
+  Engine(std::shared_ptr<LoadedModel> model, const EngineOptions& options, StepObserver observer = {});
+  ~Engine();
+
+  /// Queues a request. Throws std::invalid_argument naming the field and both numbers when it can never run.
+  std::unique_ptr<Stream> submit(Request request);
+  EngineStats stats() const;
+  const LoadedModel& model() const { return *model_; }
+  std::int64_t max_context() const;
+
+ private:
+  std::shared_ptr<LoadedModel> model_;
+  std::unique_ptr<EngineCore> core_;
+};
+
+}  // namespace redline
