@@ -1,6 +1,8 @@
 #include "kernels/ledger.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "kernels/check.h"
 
@@ -32,22 +34,55 @@ class Dealer {
   std::int64_t total_, rows_, dealt_ = 0;
 };
 
+// Of a sequence's logit rows, those of tokens that were not computed before: they are its last rows.
+std::int64_t fresh_logit_rows(const SequenceWork& s) {
+  return std::min(s.num_logit_rows, s.num_new - s.num_recomputed);
+}
+
+template <class Array>
+void add(Array& to, const Array& from, std::int64_t sign) {
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] += sign * from[i];
+}
+
+void add(Counts& to, const Counts& from, std::int64_t sign) {
+  add(to.flops, from.flops, sign);
+  add(to.wasted_flops, from.wasted_flops, sign);
+  add(to.flops_by_type, from.flops_by_type, sign);
+  add(to.wasted_flops_by_type, from.wasted_flops_by_type, sign);
+  to.tokens += sign * from.tokens;
+  to.wasted_tokens += sign * from.wasted_tokens;
+  to.weights += sign * from.weights;
+  to.kv_read += sign * from.kv_read;
+  to.kv_write += sign * from.kv_write;
+  to.kv_read_logical += sign * from.kv_read_logical;
+  to.activations += sign * from.activations;
+  to.wasted_bytes += sign * from.wasted_bytes;
+  to.declared += sign * from.declared;
+}
+
 }  // namespace
 
-Counts& Counts::operator+=(const Counts& o) {
-  tokens += o.tokens;
-  wasted_tokens += o.wasted_tokens;
-  for (int i = 0; i < kNumParts; ++i) flops[i] += o.flops[i];
-  wasted_flops += o.wasted_flops;
-  for (int i = 0; i < kNumComputeTypes; ++i) flops_by_type[i] += o.flops_by_type[i];
-  weights += o.weights;
-  kv_read += o.kv_read;
-  kv_write += o.kv_write;
-  kv_read_logical += o.kv_read_logical;
-  activations += o.activations;
-  wasted_bytes += o.wasted_bytes;
-  declared += o.declared;
+Counts& Counts::operator+=(const Counts& other) {
+  add(*this, other, 1);
   return *this;
+}
+
+Counts& Counts::operator-=(const Counts& other) {
+  add(*this, other, -1);
+  return *this;
+}
+
+Counts Counts::as_wasted() const {
+  Counts c;
+  c.wasted_tokens = tokens + wasted_tokens;
+  c.wasted_flops = wasted_flops;
+  add(c.wasted_flops, flops, 1);
+  c.wasted_flops_by_type = wasted_flops_by_type;
+  add(c.wasted_flops_by_type, flops_by_type, 1);
+  c.wasted_bytes = wasted_bytes + min_bytes();
+  c.activations = activations;
+  c.declared = declared;
+  return c;
 }
 
 void Ledger::set_peaks(const Peaks& attainable, const Peaks& vendor) {
@@ -62,21 +97,21 @@ void Ledger::begin_step(const BatchView& batch) {
     return;
   }
   sequences_.assign(batch.sequences.begin(), batch.sequences.end());
-  geometry_ = {};
-  num_tokens_ = num_logit_rows_ = 0;
+  whole_ = {};
+  by_phase_ = {};
   for (const SequenceWork& s : sequences_) {
-    PhaseGeometry& g = geometry_[index(s.phase)];
-    g.tokens += s.num_new;
-    g.logits += s.num_logit_rows;
-    g.pairs += causal_pairs(s.num_cached, s.num_new);
-    g.cached_tokens += s.num_cached;
-    num_tokens_ += s.num_new;
-    num_logit_rows_ += s.num_logit_rows;
+    for (Geometry* g : {&whole_, &by_phase_[index(s.phase)]}) {
+      g->tokens += s.num_new;
+      g->logits += s.num_logit_rows;
+      g->pairs += causal_pairs(s.num_cached, s.num_new);
+      g->cached_tokens += s.num_cached;
+    }
   }
   flops_per_token_ = flops_per_logit_ = flops_per_pair_ = {};
   for (int i = 0; i < 2; ++i) weight_bytes_[i] = weight_bytes_stored_[i] = 0;
   gathered_per_token_ = kv_read_per_token_ = kv_write_per_token_ = 0;
-  activations_per_token_ = activations_per_logit_ = 0;
+  gathered_table_is_read_whole_ = false;
+  activations_per_token_ = activations_per_logit_ = copied_bytes_ = 0;
   busy_ns_ = 0;
   ideal_attainable_ns_ = ideal_vendor_ns_ = 0;
   share_ = {};
@@ -84,52 +119,46 @@ void Ledger::begin_step(const BatchView& batch) {
   step_.kind_calls = {};
 }
 
-// Time that `work` (of one phase, or of all) takes at the peaks; weights are shared by row. 0 if a peak is
-// unknown.
-double Ledger::roofline_ns(const OpCost& cost, const Peaks& peaks, const PhaseGeometry& work,
-                           std::int64_t rows, std::int64_t all_rows) const {
-  const double peak = peaks.flops[index(cost.compute)];
-  if (peak <= 0 || peaks.bandwidth <= 0) return 0;
-  const double r = static_cast<double>(rows);
-  const double flops = static_cast<double>(cost.flops_per_row) * r +
-                       static_cast<double>(cost.flops_per_pair) * static_cast<double>(work.pairs);
-  double bytes = static_cast<double>(cost.activation_bytes_per_row + cost.gathered_bytes_per_row) * r;
-  bytes += static_cast<double>(cost.kv_read_bytes_per_token) *
-           static_cast<double>(work.cached_tokens + work.tokens);
-  bytes += static_cast<double>(cost.kv_write_bytes_per_token) * static_cast<double>(work.tokens);
+// Time that the operation's share of `work` takes at the peaks; bytes that no row owns are shared by row.
+double Ledger::roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work) const {
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  if (peaks.bandwidth <= 0) return kUnknown;
+  const std::int64_t rows = work.rows(cost.basis), all_rows = whole_.rows(cost.basis);
+  const std::int64_t flops = cost.flops_per_row * rows + cost.flops_per_pair * work.pairs;
+  const std::int64_t owned_bytes = (cost.activation_bytes_per_row + cost.gathered_bytes_per_row) * rows +
+                                   cost.kv_read_bytes_per_token * (work.cached_tokens + work.tokens) +
+                                   cost.kv_write_bytes_per_token * work.tokens;
+  double ns = static_cast<double>(owned_bytes);
   if (all_rows > 0)
-    bytes += static_cast<double>(cost.weight_bytes_stored) * r / static_cast<double>(all_rows);
-  return 1e9 * std::max(flops / peak, bytes / peaks.bandwidth);
+    ns += static_cast<double>(cost.weight_bytes_stored + cost.copied_bytes) * static_cast<double>(rows) /
+          static_cast<double>(all_rows);
+  ns *= 1e9 / peaks.bandwidth;
+  if (flops == 0) return ns;
+  const double peak = peaks.flops[index(cost.compute)];
+  return peak > 0 ? std::max(ns, 1e9 * static_cast<double>(flops) / peak) : kUnknown;
 }
 
 void Ledger::charge(const OpCost& cost, std::int64_t rows) {
   if (!enabled_) return;
   const bool logits = cost.basis == RowBasis::kLogits;
-  const std::int64_t all_rows = logits ? num_logit_rows_ : num_tokens_;
-  REDLINE_CHECK(rows == all_rows, "an operation's rows are the step's tokens or its logit rows");
+  REDLINE_CHECK(rows == whole_.rows(cost.basis),
+                "an operation's rows are the step's tokens or its logit rows");
   const int part = index(cost.part), type = index(cost.compute), basis = index(cost.basis);
   (logits ? flops_per_logit_ : flops_per_token_)[part][type] += cost.flops_per_row;
   flops_per_pair_[part][type] += cost.flops_per_pair;
   weight_bytes_[basis] += cost.weight_bytes;
   weight_bytes_stored_[basis] += cost.weight_bytes_stored;
   gathered_per_token_ += cost.gathered_bytes_per_row;
-  if (cost.holds_gathered_rows && rows > 0) gathered_per_token_ = 0;
+  if (cost.holds_gathered_rows && rows > 0) gathered_table_is_read_whole_ = true;
   kv_read_per_token_ += cost.kv_read_bytes_per_token;
   kv_write_per_token_ += cost.kv_write_bytes_per_token;
   (logits ? activations_per_logit_ : activations_per_token_) += cost.activation_bytes_per_row;
+  copied_bytes_ += cost.copied_bytes;
 
-  PhaseGeometry whole;
-  for (const PhaseGeometry& g : geometry_) {
-    whole.tokens += g.tokens;
-    whole.pairs += g.pairs;
-    whole.cached_tokens += g.cached_tokens;
-  }
-  ideal_attainable_ns_ += roofline_ns(cost, attainable_, whole, rows, all_rows);
-  ideal_vendor_ns_ += roofline_ns(cost, vendor_, whole, rows, all_rows);
+  ideal_attainable_ns_ += roofline_ns(cost, attainable_, whole_);
+  ideal_vendor_ns_ += roofline_ns(cost, vendor_, whole_);
   const Peaks& best = attainable_.bandwidth > 0 ? attainable_ : vendor_;
-  for (int p = 0; p < kNumPhases; ++p)
-    share_[p] +=
-        roofline_ns(cost, best, geometry_[p], logits ? geometry_[p].logits : geometry_[p].tokens, all_rows);
+  for (int p = 0; p < kNumPhases; ++p) share_[p] += roofline_ns(cost, best, by_phase_[p]);
   step_.kind_calls[index(cost.kind)] += 1;
 }
 
@@ -142,15 +171,19 @@ void Ledger::op_done(OpKind kind, Clock::time_point start) {
 
 const StepCounts& Ledger::end_step() {
   if (!enabled_) return step_;
-  std::int64_t useful_tokens = 0;
-  for (const SequenceWork& s : sequences_) useful_tokens += s.num_new - s.num_recomputed;
-  // Weights that any useful token needed would have been read without the recomputation beside it.
-  const bool useful = useful_tokens > 0;
+  // Weights that any useful row needed would have been read without the wasted rows beside it: useful rows
+  // share them, and only a step without one wastes them.
+  std::int64_t fresh_tokens = 0, fresh_logits = 0;
+  for (const SequenceWork& s : sequences_) {
+    fresh_tokens += s.num_new - s.num_recomputed;
+    fresh_logits += fresh_logit_rows(s);
+  }
+  const std::int64_t gathered = gathered_table_is_read_whole_ ? 0 : gathered_per_token_;
   const int kTokens = index(RowBasis::kTokens), kLogits = index(RowBasis::kLogits);
-  Dealer weights(weight_bytes_[kTokens], useful ? useful_tokens : num_tokens_);
-  Dealer head(weight_bytes_[kLogits], num_logit_rows_);
-  Dealer stored(weight_bytes_stored_[kTokens], num_tokens_);
-  Dealer head_stored(num_logit_rows_ > 0 ? weight_bytes_stored_[kLogits] : 0, num_logit_rows_);
+  Dealer weights(weight_bytes_[kTokens], fresh_tokens > 0 ? fresh_tokens : whole_.tokens);
+  Dealer head(weight_bytes_[kLogits], fresh_logits > 0 ? fresh_logits : whole_.logits);
+  Dealer moved(weight_bytes_stored_[kTokens] + copied_bytes_, whole_.tokens);
+  Dealer head_moved(weight_bytes_stored_[kLogits], whole_.logits);
 
   step_.phase = {};
   step_.sequences.assign(sequences_.size(), Counts{});
@@ -158,45 +191,59 @@ const StepCounts& Ledger::end_step() {
     const SequenceWork& s = sequences_[i];
     Counts& c = step_.sequences[i];
     const std::int64_t fresh = s.num_new - s.num_recomputed;
-    const std::int64_t wasted_pairs = causal_pairs(s.num_cached, s.num_recomputed);
-    const std::int64_t pairs = causal_pairs(s.num_cached, s.num_new) - wasted_pairs;
     c.tokens = fresh;
     c.wasted_tokens = s.num_recomputed;
-    for (int p = 0; p < kNumParts; ++p)
-      for (int t = 0; t < kNumComputeTypes; ++t) {
-        const std::int64_t flops = flops_per_token_[p][t] * fresh +
-                                   flops_per_logit_[p][t] * s.num_logit_rows + flops_per_pair_[p][t] * pairs;
-        c.flops[p] += flops;
-        if (p == index(Part::kOther)) continue;
-        c.flops_by_type[t] += flops;
-        c.wasted_flops += flops_per_token_[p][t] * s.num_recomputed + flops_per_pair_[p][t] * wasted_pairs;
-      }
-    const std::int64_t kv_read = kv_read_per_token_ * s.num_cached_unique;
-    const std::int64_t weight_share = weights.deal(useful ? fresh : s.num_new);
-    (useful ? c.weights : c.wasted_bytes) += weight_share;
-    c.weights += head.deal(s.num_logit_rows) + gathered_per_token_ * fresh;
-    c.wasted_bytes += (gathered_per_token_ + kv_write_per_token_) * s.num_recomputed;
-    (fresh > 0 ? c.kv_read : c.wasted_bytes) += kv_read;
+    count_flops(s, c);
+    (fresh_tokens > 0 ? c.weights : c.wasted_bytes) += weights.deal(fresh_tokens > 0 ? fresh : s.num_new);
+    (fresh_logits > 0 ? c.weights : c.wasted_bytes) +=
+        head.deal(fresh_logits > 0 ? fresh_logit_rows(s) : s.num_logit_rows);
+    c.weights += gathered * fresh;
     c.kv_write = kv_write_per_token_ * fresh;
-    c.kv_read_logical = kv_read_per_token_ * s.num_cached;
+    c.wasted_bytes += (gathered + kv_write_per_token_) * s.num_recomputed;
+    (fresh > 0 ? c.kv_read : c.wasted_bytes) += kv_read_per_token_ * s.num_cached_unique;
+    if (fresh > 0) c.kv_read_logical = kv_read_per_token_ * s.num_cached;
     c.activations = activations_per_token_ * s.num_new + activations_per_logit_ * s.num_logit_rows;
-    c.declared = stored.deal(s.num_new) + head_stored.deal(s.num_logit_rows) +
-                 gathered_per_token_ * s.num_new + kv_read_per_token_ * (s.num_cached + s.num_new) +
-                 kv_write_per_token_ * s.num_new + c.activations;
+    c.declared = moved.deal(s.num_new) + head_moved.deal(s.num_logit_rows) + gathered_per_token_ * s.num_new +
+                 kv_read_per_token_ * (s.num_cached + s.num_new) + kv_write_per_token_ * s.num_new +
+                 c.activations;
     step_.phase[index(s.phase)] += c;
   }
+  split_times();
+  return step_;
+}
 
-  double share[kNumPhases] = {share_[0], share_[1]};
-  if (share[0] + share[1] <= 0)
-    for (int p = 0; p < kNumPhases; ++p) share[p] = static_cast<double>(geometry_[p].tokens);
+void Ledger::count_flops(const SequenceWork& s, Counts& c) const {
+  const std::int64_t fresh = s.num_new - s.num_recomputed, fresh_logits = fresh_logit_rows(s);
+  const std::int64_t wasted_logits = s.num_logit_rows - fresh_logits;
+  const std::int64_t wasted_pairs = causal_pairs(s.num_cached, s.num_recomputed);
+  const std::int64_t pairs = causal_pairs(s.num_cached, s.num_new) - wasted_pairs;
+  for (int p = 0; p < kNumParts; ++p)
+    for (int t = 0; t < kNumComputeTypes; ++t) {
+      const std::int64_t per_token = flops_per_token_[p][t], per_logit = flops_per_logit_[p][t];
+      const std::int64_t per_pair = flops_per_pair_[p][t];
+      const std::int64_t useful = per_token * fresh + per_logit * fresh_logits + per_pair * pairs;
+      const std::int64_t wasted =
+          per_token * s.num_recomputed + per_logit * wasted_logits + per_pair * wasted_pairs;
+      c.flops[p] += useful;
+      c.wasted_flops[p] += wasted;
+      if (p == index(Part::kOther)) continue;
+      c.flops_by_type[t] += useful;
+      c.wasted_flops_by_type[t] += wasted;
+    }
+}
+
+void Ledger::split_times() {
+  std::array<double, kNumPhases> share = share_;
+  if (!(share[0] + share[1] > 0))  // no peak is known
+    for (int p = 0; p < kNumPhases; ++p) share[p] = static_cast<double>(by_phase_[p].tokens);
   const double sum = share[0] + share[1];
+  const auto known = [](double ns) { return std::isnan(ns) ? 0.0 : ns; };
   for (int p = 0; p < kNumPhases; ++p) {
     const double fraction = sum > 0 ? share[p] / sum : 0;
     step_.busy_ns[p] = static_cast<double>(busy_ns_) * fraction;
-    step_.ideal_ns_attainable[p] = ideal_attainable_ns_ * fraction;
-    step_.ideal_ns_vendor[p] = ideal_vendor_ns_ * fraction;
+    step_.ideal_ns_attainable[p] = known(ideal_attainable_ns_) * fraction;
+    step_.ideal_ns_vendor[p] = known(ideal_vendor_ns_) * fraction;
   }
-  return step_;
 }
 
 }  // namespace redline

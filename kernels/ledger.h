@@ -56,29 +56,39 @@ struct OpCost {
   std::int64_t kv_read_bytes_per_token = 0;  // times cached tokens
   std::int64_t kv_write_bytes_per_token = 0;  // times new tokens
   std::int64_t activation_bytes_per_row = 0;  // read and written
+  std::int64_t copied_bytes = 0;              // read and written whatever the rows: whole cache blocks
 };
 
 /// Exact integer counts. `weights + kv_read + kv_write` is the compulsory traffic B_min and holds useful work
-/// only.
+/// only. Int64 holds 9.2e18 FLOPs: 100 days at 1 TFLOP/s, 2.6 hours at 1 PFLOP/s.
 struct Counts {
-  std::int64_t tokens = 0;                      // useful token rows
-  std::int64_t wasted_tokens = 0;               // recomputed token rows
-  std::array<std::int64_t, kNumParts> flops{};  // useful; [kOther] is outside useful and executed
-  std::int64_t wasted_flops = 0;                // executed but not useful (kOther left out)
+  std::int64_t tokens = 0;         // useful token rows
+  std::int64_t wasted_tokens = 0;  // token rows executed in vain: computed before, or never delivered
+  std::array<std::int64_t, kNumParts> flops{};         // useful; [kOther] is outside useful and executed
+  std::array<std::int64_t, kNumParts> wasted_flops{};  // likewise, of work that was not useful
   std::array<std::int64_t, kNumComputeTypes> flops_by_type{};  // useful, kOther left out
+  std::array<std::int64_t, kNumComputeTypes> wasted_flops_by_type{};
   std::int64_t weights = 0;
   std::int64_t kv_read = 0;  // blocks shared by sequences once
   std::int64_t kv_write = 0;
   std::int64_t kv_read_logical = 0;  // shared blocks once per reader
-  std::int64_t activations = 0;
-  std::int64_t wasted_bytes = 0;  // the same three kinds of traffic for work that was not useful
-  std::int64_t declared = 0;      // what the kernels say they move: packed weights, KV, activations
+  std::int64_t activations = 0;      // executed
+  std::int64_t wasted_bytes = 0;     // B_min's three kinds of traffic for work that was not useful
+  std::int64_t declared = 0;         // executed, as kernels say: packed weights, KV, activations, copies
 
-  std::int64_t useful_flops() const { return flops[0] + flops[1] + flops[2] + flops[3]; }
-  std::int64_t executed_flops() const { return useful_flops() + wasted_flops; }
+  std::int64_t useful_flops() const { return all_but_other(flops); }
+  std::int64_t executed_flops() const { return useful_flops() + all_but_other(wasted_flops); }
   std::int64_t min_bytes() const { return weights + kv_read + kv_write; }
+  /// The same work had it been in vain: nothing useful, everything executed.
+  Counts as_wasted() const;
   Counts& operator+=(const Counts& other);
+  Counts& operator-=(const Counts& other);
   bool operator==(const Counts&) const = default;
+
+ private:
+  static constexpr std::int64_t all_but_other(const std::array<std::int64_t, kNumParts>& by_part) {
+    return by_part[0] + by_part[1] + by_part[2] + by_part[3];
+  }
 };
 
 /// Rates that operations are held against, per second; 0 where unknown.
@@ -93,8 +103,8 @@ struct StepCounts {
   std::array<Counts, kNumPhases> phase;
   std::vector<Counts> sequences;  // in the batch's order; each phase is exactly the sum of its sequences
   std::array<double, kNumPhases> busy_ns{};
-  // Sum over operations of max(FLOPs / peak, declared bytes / bandwidth), executed work; 0 where a peak is
-  // unknown.
+  // Sum over operations of max(FLOPs / peak, declared bytes / bandwidth), executed work; 0 where the peak of
+  // any of them is unknown.
   std::array<double, kNumPhases> ideal_ns_attainable{};
   std::array<double, kNumPhases> ideal_ns_vendor{};
   std::array<std::int64_t, kNumOpKinds> kind_ns{};
@@ -123,29 +133,33 @@ class Ledger {
   const StepCounts& end_step();
 
  private:
-  struct PhaseGeometry {  // executed rows of one phase
+  struct Geometry {  // executed rows of a step, or of one phase of it
     std::int64_t tokens = 0, logits = 0, pairs = 0, cached_tokens = 0;
+    std::int64_t rows(RowBasis basis) const { return basis == RowBasis::kLogits ? logits : tokens; }
   };
 
   bool enabled_ = true;
   Peaks attainable_, vendor_;
   std::vector<SequenceWork> sequences_;
-  std::array<PhaseGeometry, kNumPhases> geometry_{};
-  std::int64_t num_tokens_ = 0, num_logit_rows_ = 0;
+  Geometry whole_;
+  std::array<Geometry, kNumPhases> by_phase_{};
 
-  double roofline_ns(const OpCost& cost, const Peaks& peaks, const PhaseGeometry& work, std::int64_t rows,
-                     std::int64_t all_rows) const;
+  double roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work) const;
+  void count_flops(const SequenceWork& s, Counts& c) const;
+  void split_times();
 
   using PartByType = std::array<std::array<std::int64_t, kNumComputeTypes>, kNumParts>;
   PartByType flops_per_token_{}, flops_per_logit_{}, flops_per_pair_{};
   std::int64_t weight_bytes_[2]{}, weight_bytes_stored_[2]{};  // by RowBasis
   std::int64_t gathered_per_token_ = 0;
+  bool gathered_table_is_read_whole_ = false;
   std::int64_t kv_read_per_token_ = 0, kv_write_per_token_ = 0;
   std::int64_t activations_per_token_ = 0, activations_per_logit_ = 0;
+  std::int64_t copied_bytes_ = 0;
   std::int64_t busy_ns_ = 0;
+  // Not a number once an operation's peak is unknown.
   double ideal_attainable_ns_ = 0, ideal_vendor_ns_ = 0;
-  std::array<double, kNumPhases>
-      share_{};  // roofline time by phase against the best known peaks, for the split
+  std::array<double, kNumPhases> share_{};  // roofline time against the best known peaks, for the split
   StepCounts step_;
 };
 

@@ -33,7 +33,7 @@ void Ops::embed(TensorView out, const WeightView& table) {
   REDLINE_CHECK(out.rows == batch_.num_tokens() && out.cols == table.cols, "embed: out is [T, H]");
   embedding_table_ = table.data;
   OpCost cost{.kind = OpKind::kEmbed};
-  cost.gathered_bytes_per_row = row_bytes(table.dtype, table.cols);
+  cost.gathered_bytes_per_row = table.type_bytes / table.rows;
   cost.activation_bytes_per_row = table.cols * kF32Bytes;
   launch(cost, out.rows, [&] { do_embed(out, table); });
 }
@@ -134,6 +134,8 @@ void Ops::gather_rows(TensorView out, TensorView x) {
 void Ops::copy_kv_blocks(std::span<const KvLayerView> layers, std::span<const BlockCopy> copies) {
   if (copies.empty()) return;
   OpCost cost{.kind = OpKind::kCopyKvBlocks};
+  for (const KvLayerView& layer : layers)
+    cost.copied_bytes += 2 * layer.block_bytes() * static_cast<std::int64_t>(copies.size());
   launch(cost, batch_.num_tokens(), [&] { do_copy_kv_blocks(layers, copies); });
 }
 

@@ -59,9 +59,168 @@ TEST(Ledger, SequencesSumToPhasesAndWeightsToTheMatrix) {
   EXPECT_EQ(step.phase[0].flops[static_cast<int>(Part::kFfn)], 30 * 5);
   EXPECT_EQ(step.phase[0].flops[static_cast<int>(Part::kAttention)],
             8 * (causal_pairs(3, 7) - causal_pairs(3, 2)));
-  EXPECT_EQ(step.phase[0].wasted_flops, 30 * 2 + 8 * causal_pairs(3, 2));
+  EXPECT_EQ(step.phase[0].wasted_flops[static_cast<int>(Part::kFfn)], 30 * 2);
+  EXPECT_EQ(step.phase[0].wasted_flops[static_cast<int>(Part::kAttention)], 8 * causal_pairs(3, 2));
+  EXPECT_EQ(step.phase[0].executed_flops(), 30 * 7 + 8 * causal_pairs(3, 7));
   EXPECT_EQ(step.phase[1].kv_read, 4 * (24 + 11));
   EXPECT_EQ(step.phase[1].kv_read_logical, 4 * (40 + 11));
+}
+
+constexpr int kFfnIndex = static_cast<int>(Part::kFfn);
+constexpr int kHeadIndex = static_cast<int>(Part::kHead);
+constexpr int kPrefillIndex = static_cast<int>(Phase::kPrefill);
+constexpr int kDecodeIndex = static_cast<int>(Phase::kDecode);
+
+SequenceWork sequence(Phase phase, int num_new, int num_cached, int num_logit_rows, int num_recomputed = 0) {
+  return {.num_new = num_new,
+          .num_cached = num_cached,
+          .num_recomputed = num_recomputed,
+          .num_cached_unique = num_cached,
+          .num_logit_rows = num_logit_rows,
+          .phase = phase};
+}
+
+OpCost embed_cost() {
+  return {.kind = OpKind::kEmbed, .gathered_bytes_per_row = 20, .activation_bytes_per_row = 64};
+}
+
+OpCost head_cost(bool tied) {
+  return {.kind = OpKind::kLinear,
+          .part = Part::kHead,
+          .compute = ComputeType::kInt8,
+          .basis = RowBasis::kLogits,
+          .flops_per_row = 320,
+          .weight_bytes = 2000,
+          .weight_bytes_stored = 2200,
+          .holds_gathered_rows = tied};
+}
+
+Counts only_sequence_of(const SequenceWork& work, const std::vector<OpCost>& costs) {
+  BatchView batch;
+  batch.sequences = {&work, 1};
+  Ledger ledger;
+  ledger.begin_step(batch);
+  for (const OpCost& cost : costs)
+    ledger.charge(cost, cost.basis == RowBasis::kLogits ? work.num_logit_rows : work.num_new);
+  return ledger.end_step().sequences.at(0);
+}
+
+TEST(Ledger, CountsATiedTableOnceWhereTheHeadReadsItWhole) {
+  const SequenceWork work = sequence(Phase::kPrefill, 5, 0, 1);
+  EXPECT_EQ(only_sequence_of(work, {embed_cost(), head_cost(false)}).weights, 5 * 20 + 2000);
+  EXPECT_EQ(only_sequence_of(work, {embed_cost(), head_cost(true)}).weights, 2000);
+  const SequenceWork chunk = sequence(Phase::kPrefill, 5, 0, 0);
+  OpCost skipped_head = head_cost(true);  // no logit rows: Ops charges no weight
+  skipped_head.weight_bytes = skipped_head.weight_bytes_stored = 0;
+  EXPECT_EQ(only_sequence_of(chunk, {embed_cost(), skipped_head}).weights, 5 * 20);
+}
+
+TEST(Ledger, DeclaresGatheredRowsEvenWhereTheTableIsTied) {
+  const Counts c = only_sequence_of(sequence(Phase::kPrefill, 5, 0, 1), {embed_cost(), head_cost(true)});
+  EXPECT_EQ(c.declared, 5 * (20 + 64) + 2200);
+}
+
+TEST(Ledger, KeepsWastedWorkByPartAndByType) {
+  const OpCost ffn{.kind = OpKind::kLinear,
+                   .part = Part::kFfn,
+                   .compute = ComputeType::kBF16,
+                   .flops_per_row = 10,
+                   .weight_bytes = 70};
+  const OpCost norm{.kind = OpKind::kRmsNorm, .part = Part::kOther, .flops_per_row = 3};
+  const Counts c = only_sequence_of(sequence(Phase::kPrefill, 6, 0, 1, 4), {ffn, norm, head_cost(false)});
+  EXPECT_EQ(c.flops[kFfnIndex], 20);
+  EXPECT_EQ(c.wasted_flops[kFfnIndex], 40);
+  EXPECT_EQ(c.flops[kHeadIndex], 320);
+  EXPECT_EQ(c.wasted_flops_by_type[static_cast<int>(ComputeType::kBF16)], 40);
+  EXPECT_EQ(c.wasted_flops_by_type[static_cast<int>(ComputeType::kInt8)], 0);
+  EXPECT_EQ(c.useful_flops(), 20 + 320);
+  EXPECT_EQ(c.executed_flops(), 60 + 320);
+  EXPECT_EQ(c.weights, 70 + 2000) << "useful rows needed every weight";
+}
+
+TEST(Ledger, AStepOfRecomputationAloneIsAllWaste) {
+  const OpCost ffn{.kind = OpKind::kLinear, .part = Part::kFfn, .flops_per_row = 10, .weight_bytes = 70};
+  const OpCost kv{.kind = OpKind::kPagedAttention, .kv_read_bytes_per_token = 8};
+  const OpCost store{.kind = OpKind::kRopeAndStoreKv, .kv_write_bytes_per_token = 8};
+  const Counts c = only_sequence_of(sequence(Phase::kPrefill, 4, 9, 1, 4),
+                                    {embed_cost(), store, kv, ffn, head_cost(false)});
+  EXPECT_EQ(c.useful_flops(), 0);
+  EXPECT_EQ(c.min_bytes(), 0);
+  EXPECT_EQ(c.executed_flops(), 40 + 320);
+  EXPECT_EQ(c.wasted_bytes, 4 * 20 + 4 * 8 + 9 * 8 + 70 + 2000);
+}
+
+TEST(Counts, TurnedToWasteKeepWhatWasExecuted) {
+  const OpCost ffn{.kind = OpKind::kLinear, .part = Part::kFfn, .flops_per_row = 10, .weight_bytes = 70};
+  const Counts c = only_sequence_of(sequence(Phase::kPrefill, 6, 3, 1, 4), {ffn, head_cost(false)});
+  const Counts wasted = c.as_wasted();
+  EXPECT_EQ(wasted.useful_flops(), 0);
+  EXPECT_EQ(wasted.min_bytes(), 0);
+  EXPECT_EQ(wasted.tokens, 0);
+  EXPECT_EQ(wasted.wasted_tokens, 6);
+  EXPECT_EQ(wasted.executed_flops(), c.executed_flops());
+  EXPECT_EQ(wasted.wasted_bytes, c.min_bytes() + c.wasted_bytes);
+  EXPECT_EQ(wasted.declared, c.declared);
+  Counts back = c;
+  back += wasted;
+  back -= wasted;
+  EXPECT_EQ(back, c);
+}
+
+TEST(Ledger, DeclaresCopiedBlocks) {
+  const OpCost copy{.kind = OpKind::kCopyKvBlocks, .copied_bytes = 4096};
+  const Counts c = only_sequence_of(sequence(Phase::kDecode, 1, 30, 1), {copy});
+  EXPECT_EQ(c.declared, 4096);
+  EXPECT_EQ(c.min_bytes(), 0);
+}
+
+Peaks peaks_of(double bf16, double bandwidth) {
+  Peaks peaks;
+  peaks.flops[static_cast<int>(ComputeType::kBF16)] = bf16;
+  peaks.bandwidth = bandwidth;
+  return peaks;
+}
+
+TEST(Ledger, IdealTimeIsTheRooflineOfEachOperationAndUnknownWithoutAPeak) {
+  const SequenceWork work[] = {sequence(Phase::kPrefill, 30, 0, 1), sequence(Phase::kDecode, 1, 10, 1)};
+  BatchView batch;
+  batch.sequences = work;
+  OpCost compute{.kind = OpKind::kLinear, .part = Part::kFfn, .compute = ComputeType::kBF16};
+  compute.flops_per_row = 1000;
+  compute.weight_bytes = 100;
+  compute.weight_bytes_stored = 120;
+  OpCost memory = compute;
+  memory.flops_per_row = 1;
+  Ledger ledger;
+  ledger.set_peaks(peaks_of(1e9, 1e9), {});
+  ledger.begin_step(batch);
+  ledger.charge(compute, 31);
+  ledger.charge(memory, 31);
+  StepCounts step = ledger.end_step();
+  EXPECT_DOUBLE_EQ(step.ideal_ns_attainable[0] + step.ideal_ns_attainable[1], 31 * 1000 + 120);
+  EXPECT_DOUBLE_EQ(step.ideal_ns_attainable[kDecodeIndex] * 30, step.ideal_ns_attainable[kPrefillIndex]);
+  EXPECT_EQ(step.ideal_ns_vendor[kDecodeIndex], 0);
+
+  ledger.begin_step(batch);
+  compute.compute = ComputeType::kInt8;  // whose peak is not known
+  ledger.charge(memory, 31);
+  ledger.charge(compute, 31);
+  step = ledger.end_step();
+  EXPECT_EQ(step.ideal_ns_attainable[kPrefillIndex], 0);
+}
+
+TEST(Ledger, SwitchedOffCountsNothing) {
+  const SequenceWork work = sequence(Phase::kDecode, 1, 10, 1);
+  BatchView batch;
+  batch.sequences = {&work, 1};
+  Ledger ledger;
+  ledger.set_enabled(false);
+  ledger.begin_step(batch);
+  ledger.charge(head_cost(false), 1);
+  const StepCounts& step = ledger.end_step();
+  ASSERT_EQ(step.sequences.size(), 1u);
+  EXPECT_EQ(step.sequences[0], Counts{});
+  EXPECT_EQ(step.phase[kDecodeIndex], Counts{});
 }
 
 }  // namespace
