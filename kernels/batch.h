@@ -26,6 +26,12 @@ struct SequenceWork {
   Phase phase = Phase::kPrefill;
 };
 
+/// Copy cache block `source` to `target` in every layer (copy-on-write).
+struct BlockCopy {
+  std::int32_t source = 0;
+  std::int32_t target = 0;
+};
+
 /// Non-owning. T token rows, S sequences in row order, R logit rows (ascending indices into the token rows).
 struct BatchView {
   std::span<const SequenceWork> sequences;     // [S]

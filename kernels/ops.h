@@ -46,12 +46,6 @@ struct RopeView {
   int rotary_dim = 0;
 };
 
-/// Copy cache block `source` to `target` in every layer (copy-on-write).
-struct BlockCopy {
-  std::int32_t source = 0;
-  std::int32_t target = 0;
-};
-
 class Ops {
  public:
   virtual ~Ops() = default;

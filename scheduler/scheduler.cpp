@@ -1,0 +1,322 @@
+#include "scheduler/scheduler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace redline {
+namespace {
+
+SchedulerOptions checked(SchedulerOptions options) {
+  REDLINE_CHECK(options.max_num_batched_tokens >= 1 && options.max_num_seqs >= 1 &&
+                    options.max_chunk_tokens >= 1 && options.priority_head_start >= 0,
+                "positive limits");
+  REDLINE_CHECK(options.watermark >= 0 && options.watermark < 1, "a share of the pool");
+  // A step has room for one token of every running sequence.
+  options.max_num_seqs = std::min(options.max_num_seqs, options.max_num_batched_tokens);
+  return options;
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options, BlockAllocator& blocks, PrefixCache& prefix_cache)
+    : options_(checked(options)), blocks_(blocks), prefix_cache_(prefix_cache) {
+  watermark_blocks_ = static_cast<std::int32_t>(std::ceil(options_.watermark * blocks_.capacity()));
+}
+
+AddResult Scheduler::add(SequenceSpec spec) {
+  REDLINE_CHECK(!spec.prompt.empty() && std::ssize(spec.prompt) < spec.max_num_tokens && spec.n >= 1,
+                "a prompt, a token to generate, an answer");
+  REDLINE_CHECK(!sequences_.contains(spec.id), "sequence ids are unique");
+  if (spec.max_num_tokens - 1 > capacity_tokens())
+    return {.error = "the request may need a cache of " + std::to_string(spec.max_num_tokens - 1) +
+                     " tokens (prompt and generated), the cache holds " + std::to_string(capacity_tokens())};
+  if (spec.n > options_.max_num_seqs)
+    return {.error = "the request asks for " + std::to_string(spec.n) + " answers, at most " +
+                     std::to_string(options_.max_num_seqs) + " sequences run at once"};
+  auto sequence = std::make_unique<Sequence>();
+  sequence->id = spec.id;
+  sequence->tokens = std::move(spec.prompt);
+  sequence->num_prompt_tokens = sequence->num_tokens();
+  sequence->max_num_tokens = spec.max_num_tokens;
+  sequence->priority = spec.priority;
+  sequence->cache_salt = std::move(spec.cache_salt);
+  sequence->use_prefix_cache = spec.use_prefix_cache && options_.enable_prefix_cache;
+  sequence->rank = num_arrivals_++ + std::int64_t{spec.priority} * options_.priority_head_start;
+  sequence->serial = num_serials_++;
+  sequence->num_seats = spec.n;
+  sequence->tokens.reserve(static_cast<std::size_t>(spec.max_num_tokens));
+  waiting_.insert(sequence.get());
+  return {.sequence = (sequences_[spec.id] = std::move(sequence)).get()};
+}
+
+Sequence& Scheduler::fork(Sequence& parent, SequenceId child_id) {
+  REDLINE_CHECK(parent.status == SequenceStatus::kRunning && parent.num_uncomputed() == 0,
+                "a sequence is forked when all its tokens are computed");
+  REDLINE_CHECK(parent.num_seats > 1, "at most n - 1 forks");
+  REDLINE_CHECK(!sequences_.contains(child_id), "sequence ids are unique");
+  auto child = std::make_unique<Sequence>(parent);
+  child->id = child_id;
+  child->forked_from = parent.id;
+  child->serial = num_serials_++;
+  child->num_seats = 1;
+  --parent.num_seats;
+  for (const BlockId block : child->blocks) blocks_.share(block);
+  running_.insert(child.get());
+  return *(sequences_[child_id] = std::move(child));
+}
+
+void Scheduler::finish(Sequence& sequence) {
+  REDLINE_CHECK(sequence.status != SequenceStatus::kFinished, "a sequence ends once");
+  if (sequence.status == SequenceStatus::kRunning) {
+    running_.erase(&sequence);
+    num_seats_taken_ -= sequence.num_seats;
+    release_blocks(sequence);
+  } else {
+    waiting_.erase(&sequence);
+  }
+  sequence.status = SequenceStatus::kFinished;
+  const auto owner = sequences_.find(sequence.id);
+  ended_.push_back(std::move(owner->second));
+  sequences_.erase(owner);
+}
+
+bool Scheduler::abort(SequenceId id) {
+  Sequence* sequence = find(id);
+  if (sequence) finish(*sequence);
+  return sequence != nullptr;
+}
+
+StepPlan Scheduler::schedule() {
+  REDLINE_CHECK(!step_in_flight_, "the last step was committed or abandoned");
+  ended_.clear();
+  StepPlan plan;
+  std::int32_t budget = options_.max_num_batched_tokens;
+  schedule_decodes(plan, budget);
+  schedule_prefills(plan, budget);
+  // What was just preempted would take its blocks back at once.
+  if (plan.preempted.empty()) admit_waiting(plan, budget);
+  step_in_flight_ = !plan.empty();
+  return plan;
+}
+
+void Scheduler::schedule_decodes(StepPlan& plan, std::int32_t& budget) {
+  // Preemption takes the last in order, so it never takes back what is already planned.
+  for (auto next = running_.begin(); next != running_.end();) {
+    Sequence& sequence = **next;
+    if (sequence.num_uncomputed() == 1) {
+      if (!provide_block(sequence, plan)) return;
+      schedule_chunk(sequence, plan, budget);
+    }
+    ++next;
+  }
+}
+
+void Scheduler::schedule_prefills(StepPlan& plan, std::int32_t& budget) {
+  for (Sequence* sequence : running_)
+    if (sequence->num_uncomputed() > 1 && budget > 0) schedule_chunk(*sequence, plan, budget);
+}
+
+void Scheduler::admit_waiting(StepPlan& plan, std::int32_t& budget) {
+  while (!waiting_.empty() && budget > 0) {
+    Sequence& sequence = **waiting_.begin();
+    if (num_seats_taken_ + sequence.num_seats > options_.max_num_seqs || !allocate_prompt(sequence)) return;
+    waiting_.erase(waiting_.begin());
+    running_.insert(&sequence);
+    sequence.status = SequenceStatus::kRunning;
+    num_seats_taken_ += sequence.num_seats;
+    schedule_chunk(sequence, plan, budget);
+  }
+}
+
+// Plans as many tokens as the budget allows.
+void Scheduler::schedule_chunk(Sequence& sequence, StepPlan& plan, std::int32_t& budget) {
+  const std::int32_t num_tokens = std::min({sequence.num_uncomputed(), budget, options_.max_chunk_tokens});
+  const std::int32_t num_lost = sequence.num_ever_computed - sequence.num_computed_tokens;
+  ScheduledSequence scheduled;
+  scheduled.sequence = &sequence;
+  scheduled.num_tokens = num_tokens;
+  scheduled.num_recomputed = std::min(num_tokens, num_lost);
+  scheduled.needs_logits = num_tokens == sequence.num_uncomputed();
+  scheduled.is_decode = sequence.num_computed_tokens >= sequence.num_prompt_tokens && num_tokens == 1 &&
+                        scheduled.num_recomputed == 0;
+  plan.sequences.push_back(scheduled);
+  budget -= num_tokens;
+}
+
+// Makes the place of the next token this sequence's own: a new block, or a copy of one shared with a fork,
+// preempting as it must. False if it was preempted itself.
+bool Scheduler::provide_block(Sequence& sequence, StepPlan& plan) {
+  const auto index = static_cast<std::size_t>(sequence.num_computed_tokens / prefix_cache_.block_size());
+  for (;;) {
+    const bool exists = index < sequence.blocks.size();
+    if (exists && blocks_.num_references(sequence.blocks[index]) == 1) return true;
+    if (const std::optional<BlockId> block = blocks_.allocate()) {
+      if (exists) {
+        plan.block_copies.push_back({.source = sequence.blocks[index], .target = *block});
+        blocks_.release(sequence.blocks[index]);
+        sequence.blocks[index] = *block;
+      } else {
+        sequence.blocks.push_back(*block);
+      }
+      return true;
+    }
+    Sequence& last = **running_.rbegin();
+    preempt(last, plan);
+    if (&last == &sequence) return false;
+  }
+}
+
+// Takes cached blocks and new ones for all known tokens, or nothing if memory does not allow. At least the
+// last token is left to compute: its logits are wanted.
+bool Scheduler::allocate_prompt(Sequence& sequence) {
+  std::vector<BlockId> hits;
+  if (sequence.use_prefix_cache)
+    hits =
+        prefix_cache_.find(sequence.cache_salt, std::span(sequence.tokens).first(sequence.tokens.size() - 1));
+  const auto num_hits = static_cast<std::int32_t>(hits.size());
+  const auto num_free_hits = static_cast<std::int32_t>(
+      std::ranges::count_if(hits, [this](BlockId b) { return blocks_.num_references(b) == 0; }));
+  const std::int32_t num_new = num_blocks_for(sequence.num_tokens(), prefix_cache_.block_size()) - num_hits;
+  const std::int32_t reserve = running_.empty() ? 0 : watermark_blocks_;
+  if (num_new + reserve > blocks_.num_free() - num_free_hits) return false;
+
+  for (const BlockId block : hits) blocks_.share(block);
+  sequence.blocks = std::move(hits);
+  for (std::int32_t i = 0; i < num_new; ++i) sequence.blocks.push_back(*blocks_.allocate());
+  sequence.num_published_blocks = num_hits;
+  sequence.num_computed_tokens = num_hits * prefix_cache_.block_size();
+  sequence.num_ever_computed = std::max(sequence.num_ever_computed, sequence.num_computed_tokens);
+  if (sequence.use_prefix_cache && sequence.num_preemptions == 0) {
+    sequence.num_cached_tokens = sequence.num_computed_tokens;
+    num_prefix_queries_ += sequence.num_prompt_tokens;
+    num_prefix_hits_ += sequence.num_cached_tokens;
+  }
+  return true;
+}
+
+void Scheduler::preempt(Sequence& sequence, StepPlan& plan) {
+  running_.erase(&sequence);
+  waiting_.insert(&sequence);
+  sequence.status = SequenceStatus::kWaiting;
+  num_seats_taken_ -= sequence.num_seats;
+  release_blocks(sequence);
+  sequence.num_computed_tokens = 0;
+  ++sequence.num_preemptions;
+  ++num_preemptions_;
+  plan.preempted.push_back(&sequence);
+}
+
+void Scheduler::commit(const StepPlan& plan) {
+  step_in_flight_ = false;
+  for (const ScheduledSequence& scheduled : plan.sequences) {
+    Sequence& sequence = *scheduled.sequence;
+    if (sequence.status == SequenceStatus::kFinished) continue;
+    sequence.num_computed_tokens += scheduled.num_tokens;
+    sequence.num_ever_computed = std::max(sequence.num_ever_computed, sequence.num_computed_tokens);
+    if (scheduled.needs_logits && sequence.use_prefix_cache) publish(sequence);
+  }
+}
+
+void Scheduler::abandon(const StepPlan& plan) {
+  step_in_flight_ = false;
+  for (const ScheduledSequence& scheduled : plan.sequences)
+    if (scheduled.sequence->status != SequenceStatus::kFinished) finish(*scheduled.sequence);
+}
+
+void Scheduler::append_token(Sequence& sequence, std::int32_t token) {
+  REDLINE_CHECK(sequence.status == SequenceStatus::kRunning && sequence.num_uncomputed() == 0,
+                "a token follows computed ones");
+  REDLINE_CHECK(sequence.num_tokens() < sequence.max_num_tokens, "no more tokens than announced");
+  sequence.tokens.push_back(token);
+}
+
+// Where another sequence published the same contents first, its block takes the place of ours: so a sequence
+// holds every ancestor of what it publishes, as the cache requires, and contents are kept once.
+void Scheduler::publish(Sequence& sequence) {
+  const std::int32_t block_size = prefix_cache_.block_size();
+  const std::int32_t num_full = sequence.num_computed_tokens / block_size;
+  for (std::int32_t& i = sequence.num_published_blocks; i < num_full; ++i) {
+    const auto index = static_cast<std::size_t>(i);
+    const auto tokens =
+        std::span(sequence.tokens)
+            .subspan(index * static_cast<std::size_t>(block_size), static_cast<std::size_t>(block_size));
+    const BlockId parent = i == 0 ? kNoBlock : sequence.blocks[index - 1];
+    const BlockId own = sequence.blocks[index];
+    const BlockId published = prefix_cache_.publish(sequence.cache_salt, parent, tokens, own);
+    if (published == own) continue;
+    blocks_.share(published);
+    blocks_.release(own);
+    sequence.blocks[index] = published;
+  }
+}
+
+// Children before parents, see PrefixCache.
+void Scheduler::release_blocks(Sequence& sequence) {
+  for (auto block = sequence.blocks.rbegin(); block != sequence.blocks.rend(); ++block)
+    blocks_.release(*block);
+  sequence.blocks.clear();
+  sequence.num_published_blocks = 0;
+}
+
+Sequence* Scheduler::find(SequenceId id) const {
+  const auto found = sequences_.find(id);
+  return found == sequences_.end() ? nullptr : found->second.get();
+}
+
+std::int32_t Scheduler::capacity_tokens() const { return blocks_.capacity() * prefix_cache_.block_size(); }
+
+SchedulerStats Scheduler::stats() const {
+  SchedulerStats stats;
+  stats.num_running = std::ssize(running_);
+  stats.num_waiting = std::ssize(waiting_);
+  stats.num_preemptions = num_preemptions_;
+  stats.num_prefix_queries = num_prefix_queries_;
+  stats.num_prefix_hits = num_prefix_hits_;
+  stats.num_blocks = blocks_.capacity();
+  stats.num_used_blocks = blocks_.capacity() - blocks_.num_free();
+  std::int64_t num_slots = 0, num_filled = 0;
+  for (const Sequence* sequence : running_) {
+    const std::int64_t slots = std::ssize(sequence->blocks) * prefix_cache_.block_size();
+    num_slots += slots;
+    num_filled += std::min<std::int64_t>(slots, sequence->num_tokens());
+  }
+  if (num_slots > 0)
+    stats.fragmentation = 1 - static_cast<double>(num_filled) / static_cast<double>(num_slots);
+  return stats;
+}
+
+std::optional<std::string> Scheduler::integrity_error(std::span<const BlockId> held_elsewhere) const {
+  std::vector<std::int32_t> num_holders(static_cast<std::size_t>(blocks_.num_blocks()), 0);
+  for (const BlockId block : held_elsewhere) ++num_holders[static_cast<std::size_t>(block)];
+  std::int32_t num_seats = 0;
+  for (const auto& [id, sequence] : sequences_) {
+    const std::string name = "sequence " + std::to_string(id);
+    for (const BlockId block : sequence->blocks) ++num_holders[static_cast<std::size_t>(block)];
+    const bool running = sequence->status == SequenceStatus::kRunning;
+    if (running != running_.contains(sequence.get()) || running == waiting_.contains(sequence.get()))
+      return name + " is not in the one queue of its status";
+    const std::int32_t known = num_blocks_for(sequence->num_tokens(), prefix_cache_.block_size());
+    const std::int32_t computed = num_blocks_for(sequence->num_computed_tokens, prefix_cache_.block_size());
+    const auto held = static_cast<std::int32_t>(sequence->blocks.size());
+    if (running ? held < computed || held > known : held != 0)
+      return name + " holds " + std::to_string(held) + " blocks for " +
+             std::to_string(sequence->num_computed_tokens) + " of " + std::to_string(sequence->num_tokens()) +
+             " tokens computed";
+    if (running) num_seats += sequence->num_seats;
+  }
+  if (running_.size() + waiting_.size() != sequences_.size())
+    return "a queue holds a sequence that has ended";
+  if (num_seats != num_seats_taken_ || num_seats > options_.max_num_seqs)
+    return std::to_string(num_seats) + " seats are held, counted as " + std::to_string(num_seats_taken_);
+  for (BlockId block = 0; block < blocks_.num_blocks(); ++block)
+    if (num_holders[static_cast<std::size_t>(block)] != blocks_.num_references(block))
+      return "block " + std::to_string(block) + " is held " +
+             std::to_string(num_holders[static_cast<std::size_t>(block)]) + " times and has " +
+             std::to_string(blocks_.num_references(block)) + " references";
+  return std::nullopt;
+}
+
+}  // namespace redline

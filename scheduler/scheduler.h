@@ -1,0 +1,125 @@
+// Which sequences compute how many tokens in the next step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kvcache/prefix_cache.h"
+#include "scheduler/step_plan.h"
+
+namespace redline {
+
+struct SchedulerOptions {
+  std::int32_t max_num_batched_tokens = 512;  // in one step
+  std::int32_t max_num_seqs = 256;            // running at once; no more than max_num_batched_tokens count
+  std::int32_t max_chunk_tokens = 512;        // of one prompt in one step
+  bool enable_prefix_cache = true;
+  double watermark = 0.01;  // share of the pool that an admission leaves free, for running sequences to grow
+  /// A request one level of priority ahead goes before the `priority_head_start` that arrived last. Finite,
+  /// so that every request's turn comes.
+  std::int32_t priority_head_start = 1024;
+};
+
+struct SchedulerStats {
+  std::int64_t num_running = 0;
+  std::int64_t num_waiting = 0;
+  std::int64_t num_preemptions = 0;     // since the start
+  std::int64_t num_prefix_queries = 0;  // prompt tokens looked up, since the start
+  std::int64_t num_prefix_hits = 0;     // of them, found
+  std::int32_t num_used_blocks = 0;     // referenced by a sequence
+  std::int32_t num_blocks = 0;          // that can be used at all
+  double fragmentation = 0;             // of the slots in running sequences' tables, without a known token
+};
+
+/// The outcome of Scheduler::add: a sequence, or why it can never run.
+struct AddResult {
+  Sequence* sequence = nullptr;
+  std::string error = {};
+};
+
+/// Continuous batching. Sequences stand in one order: rank (arrival, moved by priority), then serial. A step
+/// holds one token of each running sequence that decodes, then chunks of running prompts, then of waiting
+/// ones as they are admitted, each in order and within the budget.
+///
+/// Memory: a sequence is admitted, in order, once blocks for all its known tokens are free, and takes them.
+/// So only decoding asks for more; where nothing is free, the last running sequence in order loses its blocks
+/// and waits again. Whoever stands first is never preempted, and finishes; then the next stands first.
+///
+/// A pure function of the calls made: no clock, no randomness. Not thread-safe.
+class Scheduler {
+ public:
+  /// `blocks` and `prefix_cache` (over the same blocks) must outlive it. Requires a budget and a sequence of
+  /// at least 1.
+  Scheduler(const SchedulerOptions& options, BlockAllocator& blocks, PrefixCache& prefix_cache);
+
+  /// Queues a sequence, or says with both numbers why it never fits.
+  AddResult add(SequenceSpec spec);
+  /// A copy of `parent` that shares its blocks, running at once: before its next token is appended, once all
+  /// its tokens are computed. At most n - 1 times per sequence added.
+  Sequence& fork(Sequence& parent, SequenceId child_id);
+  /// Ends a sequence at any time and frees its blocks.
+  void finish(Sequence& sequence);
+  /// The same by id; false if there is no such sequence (any more).
+  bool abort(SequenceId id);
+
+  /// Plans the next step: empty if nothing can run. The plan must then be committed or abandoned.
+  StepPlan schedule();
+  /// The step ran: its tokens count as computed, except in sequences that have ended meanwhile. Full blocks
+  /// are published in the prefix cache once the sequence has logits, hence abort a sequence whose logits are
+  /// not finite before this.
+  void commit(const StepPlan& plan);
+  /// The step failed: ends all its sequences.
+  void abandon(const StepPlan& plan);
+  /// Adds the token sampled for a sequence whose tokens are all computed.
+  void append_token(Sequence& sequence, std::int32_t token);
+
+  /// Null if there is none.
+  Sequence* find(SequenceId id) const;
+  bool has_work() const { return !sequences_.empty(); }
+  /// The most tokens that one sequence's cache can hold; the last token of a sequence needs no place.
+  std::int32_t capacity_tokens() const;
+  SchedulerStats stats() const;
+
+  /// The first violation found, or nothing: every block is referenced by exactly the tables that hold it
+  /// (and once for each mention in `held_elsewhere`), tables have the size that they should.
+  std::optional<std::string> integrity_error(std::span<const BlockId> held_elsewhere = {}) const;
+
+ private:
+  struct InOrder {
+    bool operator()(const Sequence* a, const Sequence* b) const {
+      return a->rank != b->rank ? a->rank < b->rank : a->serial < b->serial;
+    }
+  };
+  using Queue = std::set<Sequence*, InOrder>;
+
+  void schedule_decodes(StepPlan& plan, std::int32_t& budget);
+  void schedule_prefills(StepPlan& plan, std::int32_t& budget);
+  void admit_waiting(StepPlan& plan, std::int32_t& budget);
+  void schedule_chunk(Sequence& sequence, StepPlan& plan, std::int32_t& budget);
+  bool provide_block(Sequence& sequence, StepPlan& plan);
+  bool allocate_prompt(Sequence& sequence);
+  void preempt(Sequence& sequence, StepPlan& plan);
+  void publish(Sequence& sequence);
+  void release_blocks(Sequence& sequence);
+
+  const SchedulerOptions options_;
+  BlockAllocator& blocks_;
+  PrefixCache& prefix_cache_;
+  std::int32_t watermark_blocks_ = 0;
+
+  std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
+  std::vector<std::unique_ptr<Sequence>> ended_;  // kept for the plan that may name them
+  Queue running_, waiting_;
+  std::int32_t num_seats_taken_ = 0;
+  bool step_in_flight_ = false;
+  std::int64_t num_arrivals_ = 0, num_serials_ = 0;
+  std::int64_t num_preemptions_ = 0, num_prefix_queries_ = 0, num_prefix_hits_ = 0;
+};
+
+}  // namespace redline
