@@ -1,0 +1,69 @@
+// A model's files, opened: configuration, tokenizer, and every tensor by its role.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/file_tensor.h"
+#include "engine/gguf.h"
+#include "engine/model_config.h"
+#include "engine/tokenizer_spec.h"
+#include "kernels/ops.h"
+
+namespace redline {
+
+/// What a tensor is for; from kAttnNorm on, in each layer. Row-major shapes, symbols as in ModelConfig:
+/// embedding and head [V, H], norms [H], q [Hq d, H], k and v [Hkv d, H], o [H, Hq d], gate and up [F, H],
+/// down [H, F].
+enum class TensorRole : std::uint8_t {
+  kEmbedding,
+  kFinalNorm,
+  kHead,
+  kAttnNorm,
+  kQ,
+  kK,
+  kV,
+  kO,
+  kFfnNorm,
+  kGate,
+  kUp,
+  kDown
+};
+inline constexpr int kNumTensorRoles = 12;
+constexpr bool is_per_layer(TensorRole role) { return role >= TensorRole::kAttnNorm; }
+
+/// Open files of one model. Every tensor that the configuration asks for is there, with its shape, and no
+/// other: a tensor that the engine does not know would silently change the model.
+class Checkpoint {
+ public:
+  /// `reference`: a .gguf file, a directory with config.json and safetensors, or a repository id ("org/name")
+  /// in the local Hugging Face cache. Throws ModelFileError.
+  explicit Checkpoint(const std::string& reference);
+  ~Checkpoint();
+  Checkpoint(const Checkpoint&) = delete;
+  Checkpoint& operator=(const Checkpoint&) = delete;
+
+  const ModelConfig& config() const { return config_; }
+  /// The tensor of `role` in `layer` (0 where the role has no layers). A tied model has no kHead.
+  const FileTensor& tensor(TensorRole role, std::int64_t layer = 0) const;
+  /// A matrix to pack, rows in the order that the engine computes with: rotary pairs (i, i + d / 2), which
+  /// GGUF's llama tensors hold interleaved. Valid as long as the checkpoint.
+  MatrixSource matrix(TensorRole role, std::int64_t layer = 0) const;
+  /// The model's tokenizer and chat template. Throws ModelFileError.
+  TokenizerSpec tokenizer_spec() const;
+
+ private:
+  struct Naming;
+  static const Naming kGgufNaming;
+  void bind(const std::string& file, std::span<const FileTensor> tensors, const Naming& naming);
+
+  std::unique_ptr<GgufFile> gguf_;
+  ModelConfig config_;
+  bool interleaved_rope_ = false;
+  std::vector<const FileTensor*> tensors_;  // by slot_of(role, layer)
+};
+
+}  // namespace redline

@@ -1,0 +1,172 @@
+#include "engine/gguf_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <string>
+
+#include "engine/model_file_error.h"
+
+namespace redline {
+namespace {
+
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;  // of any dimension: products of two stay exact
+
+// Keys of one architecture: "llama." + name.
+class ArchitectureKeys {
+ public:
+  ArchitectureKeys(const GgufFile& gguf, const std::string& architecture)
+      : gguf_(gguf), prefix_(architecture + ".") {}
+
+  std::int64_t size(const char* key) const {
+    const auto value = find_size(key);
+    if (!value) fail(key, "a value", "none");
+    return *value;
+  }
+  std::optional<std::int64_t> find_size(const char* key) const {
+    const auto value = gguf_.find_int(prefix_ + key);
+    if (value && (*value < 1 || *value > kMaxSize)) fail(key, "1 to 2^24", std::to_string(*value));
+    return value;
+  }
+  double positive(const char* key, double absent) const {
+    const double value = gguf_.find_float(prefix_ + key).value_or(absent);
+    if (!(value > 0) || !std::isfinite(value)) fail(key, "a positive number", std::to_string(value));
+    return value;
+  }
+  std::optional<std::string> find_string(const char* key) const { return gguf_.find_string(prefix_ + key); }
+  [[noreturn]] void fail(const char* key, const std::string& expected, const std::string& found) const {
+    gguf_.fail_key(prefix_ + key, expected, found);
+  }
+
+ private:
+  const GgufFile& gguf_;
+  std::string prefix_;
+};
+
+RopeScaling rope_scaling(const GgufFile& gguf, const ArchitectureKeys& keys, std::int64_t max_positions) {
+  RopeScaling scaling;
+  const auto type = keys.find_string("rope.scaling.type").value_or("none");
+  if (type == "linear") {
+    scaling.type = RopeType::kLinear;
+  } else if (type == "yarn") {
+    scaling.type = RopeType::kYarn;
+    scaling.original_max_positions =
+        keys.find_size("rope.scaling.original_context_length").value_or(max_positions);
+  } else if (type != "none") {
+    keys.fail("rope.scaling.type", "none, linear or yarn", printable(type));
+  }
+  if (scaling.type != RopeType::kPlain) scaling.factor = keys.positive("rope.scaling.factor", 1.0);
+  if (const FileTensor* divisors = gguf.find_tensor("rope_freqs.weight")) {
+    if (divisors->dtype != DType::kF32)
+      throw ModelFileError({gguf.file().path(), printable(divisors->name), divisors->offset()}, "type f32",
+                           name(divisors->dtype));
+    scaling.frequency_divisors.resize(divisors->data.size() / sizeof(float));
+    std::memcpy(scaling.frequency_divisors.data(), divisors->data.data(), divisors->data.size());
+    for (const float divisor : scaling.frequency_divisors)
+      if (!(divisor > 0) || !std::isfinite(divisor))
+        throw ModelFileError({gguf.file().path(), printable(divisors->name), divisors->offset()},
+                             "positive numbers", std::to_string(divisor));
+  }
+  return scaling;
+}
+
+TokenId token_id(const GgufFile& gguf, const char* key, std::size_t num_tokens) {
+  const auto id = gguf.find_int(key);
+  if (!id) return kNoToken;
+  if (*id == -1 || *id == 0xffffffff) return kNoToken;  // how writers say that there is none
+  if (*id < 0 || *id >= static_cast<std::int64_t>(num_tokens))
+    gguf.fail_key(key, "a token below " + std::to_string(num_tokens), std::to_string(*id));
+  return static_cast<TokenId>(*id);
+}
+
+}  // namespace
+
+ModelConfig gguf_model_config(const GgufFile& gguf) {
+  ModelConfig config;
+  config.architecture = gguf.find_string("general.architecture").value_or("");
+  if (config.architecture != "llama")
+    gguf.fail_key("general.architecture", "\"llama\"",
+                  config.architecture.empty() ? "nothing" : printable(config.architecture));
+  const ArchitectureKeys keys(gguf, config.architecture);
+  if (const auto experts = gguf.find_int("llama.expert_count"); experts.value_or(0) != 0)
+    keys.fail("expert_count", "no experts", std::to_string(*experts));
+  config.name =
+      gguf.find_string("general.name").value_or(std::filesystem::path(gguf.file().path()).stem().string());
+  config.num_layers = keys.size("block_count");
+  config.hidden_size = keys.size("embedding_length");
+  config.num_q_heads = keys.size("attention.head_count");
+  config.num_kv_heads = keys.find_size("attention.head_count_kv").value_or(config.num_q_heads);
+  if (config.num_q_heads % config.num_kv_heads != 0)
+    keys.fail("attention.head_count_kv", "a divisor of " + std::to_string(config.num_q_heads) + " heads",
+              std::to_string(config.num_kv_heads));
+  const auto head_dim = keys.find_size("attention.key_length");
+  if (!head_dim && config.hidden_size % config.num_q_heads != 0)
+    keys.fail("attention.head_count", "a divisor of the hidden size " + std::to_string(config.hidden_size),
+              std::to_string(config.num_q_heads));
+  config.head_dim = head_dim.value_or(config.hidden_size / config.num_q_heads);
+  if (config.head_dim % 2 != 0)
+    keys.fail(head_dim ? "attention.key_length" : "attention.head_count", "an even head dimension",
+              std::to_string(config.head_dim));
+  const auto require_head_dim = [&](const char* key) {
+    if (const auto value = keys.find_size(key).value_or(config.head_dim); value != config.head_dim)
+      keys.fail(key, "the head dimension " + std::to_string(config.head_dim), std::to_string(value));
+  };
+  require_head_dim("attention.value_length");
+  require_head_dim("rope.dimension_count");
+  config.rotary_dim = config.head_dim;
+  config.ffn_size = keys.size("feed_forward_length");
+  config.max_positions = keys.size("context_length");
+  config.rms_norm_eps = keys.positive("attention.layer_norm_rms_epsilon", 1e-5);
+  config.rope_theta = keys.positive("rope.freq_base", 10000.0);
+  config.rope_scaling = rope_scaling(gguf, keys, config.max_positions);
+  config.tied_embeddings = gguf.find_tensor("output.weight") == nullptr;
+  if (const FileTensor* embedding = gguf.find_tensor("token_embd.weight"))
+    config.vocab_size = embedding->shape.front();
+  if (const auto vocab_size = keys.find_size("vocab_size"); vocab_size && *vocab_size != config.vocab_size)
+    keys.fail("vocab_size", "the embedding's " + std::to_string(config.vocab_size) + " rows",
+              std::to_string(*vocab_size));
+  return config;
+}
+
+TokenizerSpec gguf_tokenizer_spec(const GgufFile& gguf) {
+  TokenizerSpec spec;
+  spec.source = gguf.file().path();
+  const auto model = gguf.find_string("tokenizer.ggml.model").value_or("");
+  if (model != "gpt2")
+    gguf.fail_key("tokenizer.ggml.model", "\"gpt2\" (byte-level BPE)",
+                  model.empty() ? "nothing" : printable(model));
+  const auto pre = gguf.find_string("tokenizer.ggml.pre").value_or("default");
+  if (!set_pre_tokenizer(spec, pre))
+    gguf.fail_key("tokenizer.ggml.pre", "one of " + known_pre_tokenizers(), printable(pre));
+  auto tokens = gguf.find_strings("tokenizer.ggml.tokens");
+  if (!tokens || tokens->empty() || tokens->size() > static_cast<std::size_t>(kMaxSize))
+    gguf.fail_key("tokenizer.ggml.tokens", "1 to 2^24 tokens",
+                  tokens ? std::to_string(tokens->size()) : "none");
+  spec.tokens = std::move(*tokens);
+  auto merges = gguf.find_strings("tokenizer.ggml.merges");
+  if (!merges) gguf.fail_key("tokenizer.ggml.merges", "merges", "none");
+  spec.merges = std::move(*merges);
+  const auto types = gguf.find_ints("tokenizer.ggml.token_type").value_or(std::vector<std::int64_t>());
+  if (!types.empty() && types.size() != spec.tokens.size())
+    gguf.fail_key("tokenizer.ggml.token_type", std::to_string(spec.tokens.size()) + " types",
+                  std::to_string(types.size()));
+  constexpr std::int64_t kControl = 3, kUserDefined = 4;
+  for (std::size_t id = 0; id < types.size(); ++id)
+    if (types[id] == kControl || types[id] == kUserDefined)
+      spec.added_tokens.push_back(
+          {.id = static_cast<TokenId>(id), .content = spec.tokens[id], .special = types[id] == kControl});
+  spec.add_bos = gguf.find_bool("tokenizer.ggml.add_bos_token").value_or(spec.add_bos);
+  spec.add_eos = gguf.find_bool("tokenizer.ggml.add_eos_token").value_or(spec.add_eos);
+  const auto id_of = [&](const char* key) { return token_id(gguf, key, spec.tokens.size()); };
+  spec.bos_id = id_of("tokenizer.ggml.bos_token_id");
+  spec.eos_id = id_of("tokenizer.ggml.eos_token_id");
+  spec.pad_id = id_of("tokenizer.ggml.padding_token_id");
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
+    if (const TokenId id = id_of(key); id != kNoToken) spec.end_of_generation_ids.push_back(id);
+  spec.chat_template = gguf.find_string("tokenizer.chat_template").value_or("");
+  add_end_of_generation_ids(spec);
+  return spec;
+}
+
+}  // namespace redline

@@ -1,0 +1,17 @@
+// What a GGUF file's metadata says of its model.
+#pragma once
+
+#include "engine/gguf.h"
+#include "engine/model_config.h"
+#include "engine/tokenizer_spec.h"
+
+namespace redline {
+
+/// The configuration in `<architecture>.*` and rope_freqs.weight. Throws ModelFileError naming the key, for
+/// an architecture or a feature that is not supported too.
+ModelConfig gguf_model_config(const GgufFile& gguf);
+
+/// The tokenizer in `tokenizer.ggml.*`. Throws ModelFileError naming the key.
+TokenizerSpec gguf_tokenizer_spec(const GgufFile& gguf);
+
+}  // namespace redline
