@@ -17,7 +17,7 @@ inline constexpr TokenId kNoToken = -1;
 /// 3 (control: special = true) or 4 (user defined: special = false), content = its entry in `tokens`.
 struct AddedToken {
   TokenId id = kNoToken;
-  std::string content;       // raw UTF-8, not in the byte-level alphabet
+  std::string content = {};       // raw UTF-8, not in the byte-level alphabet
   bool special = false;      // matched only where special tokens are parsed; left out of skip_special output
   bool normalized = false;   // matched after the tokens that are not (as Hugging Face orders them)
   bool lstrip = false;       // takes the white space before it along
@@ -26,18 +26,18 @@ struct AddedToken {
 };
 
 struct TokenizerSpec {
-  std::string source;  // the file's name, for error messages
+  std::string source = {};  // the file's name, for error messages
 
   /// Token texts by id in GPT-2's byte-level alphabet (space is U+0120 and so on), added tokens raw; empty
   /// for an id that does not exist. GGUF: `tokenizer.ggml.tokens`, where `tokenizer.ggml.model` is "gpt2".
-  std::vector<std::string> tokens;
+  std::vector<std::string> tokens = {};
   /// "left right" in the same alphabet, best first. GGUF: `tokenizer.ggml.merges`.
-  std::vector<std::string> merges;
-  std::vector<AddedToken> added_tokens;
+  std::vector<std::string> merges = {};
+  std::vector<AddedToken> added_tokens = {};
 
   /// PCRE2 patterns applied in turn: each cuts every piece into its matches and what lies between them.
   /// GGUF: set_pre_tokenizer(spec, `tokenizer.ggml.pre`), before the other fields.
-  std::vector<std::string> split_patterns;
+  std::vector<std::string> split_patterns = {};
   /// A piece that is a token is that token, whatever the merges say (Llama 3). GGUF: set_pre_tokenizer.
   bool ignore_merges = false;
 
@@ -53,10 +53,10 @@ struct TokenizerSpec {
   TokenId unk_id = kNoToken;
   /// Tokens that end a generation, ascending. Both loaders: add_end_of_generation_ids as the last step, after
   /// `tokenizer.ggml.{eot,eom}_token_id` or generation_config.json's eos_token_id were put in.
-  std::vector<TokenId> end_of_generation_ids;
+  std::vector<TokenId> end_of_generation_ids = {};
 
   /// Jinja source; empty if the model carries none. GGUF: `tokenizer.chat_template`.
-  std::string chat_template;
+  std::string chat_template = {};
 };
 
 /// Sets split_patterns, ignore_merges and add_bos to what GGUF's pre-tokenizer `name` ("smollm", "llama-bpe",
