@@ -6,6 +6,7 @@
 //                    while (auto event = stream->next()) std::cout << event->text;
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -18,11 +19,10 @@
 
 namespace redline {
 
-class ChatTemplate;
 class EngineCore;
 class Tokenizer;
-class UtilizationMeter;
 struct ModelWeights;
+struct StreamState;
 
 struct ModelOptions {
   std::optional<DType> dtype;  // re-quantise at load
@@ -37,14 +37,14 @@ struct LoadedModel {
   /// A named shape (engine/model_shapes.h) with random weights; no tokenizer.
   static std::shared_ptr<LoadedModel> random(const std::string& shape, DType dtype,
                                              const ModelOptions& options);
+  LoadedModel() = default;
   ~LoadedModel();
 
   ModelConfig config;
   std::unique_ptr<Ops> ops;
   std::unique_ptr<ModelWeights> weights;
-  std::unique_ptr<Tokenizer> tokenizer;         // null for a random model
-  std::unique_ptr<ChatTemplate> chat_template;  // null where the model carries none
-  std::vector<std::int32_t> end_tokens;         // end of generation
+  std::unique_ptr<Tokenizer> tokenizer;  // null for a random model
+  std::vector<std::int32_t> end_tokens;  // end of generation
 };
 
 struct EngineOptions {
@@ -56,7 +56,6 @@ struct EngineOptions {
   std::int32_t max_batched_tokens = 512;
   std::int32_t max_sequences = 256;
   bool prefix_cache = true;
-  bool all_logits = false;  // keep every prompt row's logits: for evaluation
 };
 
 /// A running request's output. Owned by the caller; destroying it aborts what still runs.
@@ -75,9 +74,8 @@ class Stream {
 
  private:
   friend class Engine;
-  struct State;
-  explicit Stream(std::shared_ptr<State> state);
-  std::shared_ptr<State> state_;
+  explicit Stream(std::shared_ptr<StreamState> state);
+  std::shared_ptr<StreamState> state_;
 };
 
 struct EngineStats {
@@ -94,6 +92,9 @@ struct StepRecord {
   const StepCounts* counts = nullptr;
   std::int64_t start_ns = 0, wall_ns = 0, gap_ns = 0;
   std::int64_t num_prefill_tokens = 0, num_decode_tokens = 0, num_sequences = 0;
+  // Work that earlier steps counted as useful and that proved in vain since: its request was aborted, or
+  // failed, before a token of it was delivered.
+  std::array<Counts, kNumPhases> wasted_since{};
 };
 using StepObserver = std::function<void(const StepRecord&)>;
 
@@ -112,6 +113,7 @@ class Engine {
 
  private:
   std::shared_ptr<LoadedModel> model_;
+  EngineOptions options_;
   std::unique_ptr<EngineCore> core_;
 };
 

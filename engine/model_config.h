@@ -21,7 +21,7 @@ struct RopeScaling {
   bool truncate = true;                                  // yarn: correction range rounded to whole dimensions
   double attention_factor = 0.0;                         // yarn: cos and sin scale; 0: 0.1 ln(factor) + 1
   std::vector<float>
-      frequency_divisors;  // [rotary_dim / 2], a GGUF's rope_freqs tensor; empty: computed from type
+      frequency_divisors{};  // [rotary_dim / 2], a GGUF's rope_freqs tensor; empty: computed from type
 };
 
 /// Symbols of docs/accounting.md in brackets.

@@ -20,14 +20,14 @@ struct SamplingParams {
   float repetition_penalty = 1.0f;  // > 0, over prompt and generated tokens; 1: off
   float presence_penalty = 0.0f;    // over generated tokens
   float frequency_penalty = 0.0f;   // over generated tokens, times their count
-  std::vector<std::pair<std::int32_t, float>> logit_bias;
+  std::vector<std::pair<std::int32_t, float>> logit_bias{};
   std::uint64_t seed =
       0;  // the same request with the same seed gives the same tokens, whatever runs beside it
   std::int32_t max_tokens = -1;  // -1: to the end of the context
   std::int32_t min_tokens = 0;   // end tokens and stops are ignored before
   bool ignore_eos = false;
-  std::vector<std::int32_t> stop_token_ids;  // besides the model's own end tokens
-  std::vector<std::string> stop;             // texts; output ends before the first that appears
+  std::vector<std::int32_t> stop_token_ids{};  // besides the model's own end tokens
+  std::vector<std::string> stop{};             // texts; output ends before the first that appears
   bool include_stop_in_output = false;
   std::int32_t num_logprobs = -1;  // -1: none; k: the chosen token's and the k likeliest
   bool skip_special_tokens = true;
@@ -35,11 +35,11 @@ struct SamplingParams {
 
 /// An immutable submission.
 struct Request {
-  std::vector<std::int32_t> prompt;  // token ids, at least one
+  std::vector<std::int32_t> prompt{};  // token ids, at least one
   SamplingParams sampling;
   std::int32_t n = 1;         // independent answers; they share the prompt's cache
   std::int32_t priority = 0;  // lower runs first
-  std::string cache_salt;     // only requests with the same salt share cached prefixes
+  std::string cache_salt{};   // only requests with the same salt share cached prefixes
   bool use_prefix_cache = true;
 };
 
@@ -55,12 +55,12 @@ struct TokenLogprob {
 /// A piece of one answer. Text never splits a UTF-8 character, and holds nothing of a stop string.
 struct OutputEvent {
   std::int32_t index = 0;  // which of the n answers
-  std::vector<std::int32_t> token_ids;
-  std::string text;
-  std::vector<std::vector<TokenLogprob>> logprobs;  // per token: the chosen one first, then the likeliest
+  std::vector<std::int32_t> token_ids{};
+  std::string text{};
+  std::vector<std::vector<TokenLogprob>> logprobs{};  // per token: the chosen one first, then the likeliest
   FinishReason finish_reason = FinishReason::kNone;
-  std::string stop_matched;  // the stop string that ended it
-  std::string error;         // with kError
+  std::string stop_matched{};  // the stop string that ended it
+  std::string error{};         // with kError
 };
 
 /// What a finished or running request has cost: each step's totals are the sum of its requests' shares.

@@ -1,0 +1,59 @@
+// One answer being generated: chooses its tokens, turns them into text, and knows when it ends.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/detokenizer.h"
+#include "engine/request.h"
+#include "engine/sampler.h"
+
+namespace redline {
+
+/// Holds text back while it may still become one of the stop strings.
+class StopMatcher {
+ public:
+  StopMatcher(std::vector<std::string> stops, bool include_stop);
+
+  /// Appends `text`; returns what can be shown now. After a match, everything up to it (and it, with
+  /// include_stop).
+  std::string add(const std::string& text);
+  /// What is still held back; the answer ended without a match.
+  std::string flush();
+  /// The stop that appeared first; empty until one has.
+  const std::string& matched() const { return matched_; }
+
+ private:
+  std::vector<std::string> stops_;
+  bool include_stop_;
+  std::string held_, matched_;
+};
+
+class Answer {
+ public:
+  /// `tokenizer` may be null: then there is no text. `max_tokens` is what the context leaves at most.
+  Answer(const Request& request, std::int32_t index, std::int32_t max_tokens, const Tokenizer* tokenizer,
+         std::span<const std::int32_t> end_tokens);
+
+  /// Chooses a token from `logits` [V] (changed in place) and reports it. finish_reason is kError on bad
+  /// logits.
+  OutputEvent step(std::span<float> logits);
+  /// The last event of an answer that ends from outside.
+  OutputEvent end(FinishReason reason, std::string error = {});
+
+ private:
+  bool is_end_token(std::int32_t token) const;
+  FinishReason reason_to_end(std::int32_t token) const;
+
+  SamplingParams params_;
+  std::int32_t index_, max_tokens_;
+  std::vector<std::int32_t> end_tokens_;
+  Sampler sampler_;
+  std::optional<Detokenizer> detokenizer_;
+  StopMatcher stops_;
+  std::int32_t num_generated_ = 0;
+};
+
+}  // namespace redline

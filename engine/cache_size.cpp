@@ -1,0 +1,67 @@
+#include "engine/cache_size.h"
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+namespace redline {
+namespace {
+
+std::string mib(std::int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+
+}  // namespace
+
+std::int64_t available_memory_bytes() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string key, unit; file >> key;) {
+    std::int64_t kib = 0;
+    file >> kib >> unit;
+    if (key == "MemAvailable:") return kib << 10;
+  }
+  return std::numeric_limits<std::int64_t>::max();
+}
+
+CacheSize plan_cache(const ModelConfig& config, const EngineOptions& options, std::int64_t available_bytes) {
+  CacheSize size;
+  size.cache.num_layers = static_cast<std::int32_t>(config.num_layers);
+  size.cache.num_kv_heads = static_cast<std::int32_t>(config.num_kv_heads);
+  size.cache.head_dim = static_cast<std::int32_t>(config.head_dim);
+  size.cache.dtype = options.kv_dtype;
+  size.cache.block_size = options.block_size;
+  const std::int64_t block_bytes = size.cache.bytes_per_block();
+  const auto blocks_for = [&](std::int64_t tokens) {
+    return (tokens + options.block_size - 1) / options.block_size + 1;
+  };
+
+  size.max_context = options.max_context > 0 ? options.max_context : config.max_positions;
+  std::int64_t num_blocks = blocks_for(size.max_context);
+  if (options.kv_memory_bytes > 0) {
+    const std::int64_t held = options.kv_memory_bytes / block_bytes;
+    if (options.max_context > 0 && held < num_blocks)
+      throw std::runtime_error("a context of " + std::to_string(options.max_context) +
+                               " tokens needs a cache of " + mib(num_blocks * block_bytes) +
+                               ", the limit given is " + mib(options.kv_memory_bytes));
+    if (held < 2)
+      throw std::runtime_error("a cache of two blocks takes " + std::to_string(2 * block_bytes) +
+                               " bytes, the limit given is " + std::to_string(options.kv_memory_bytes));
+    num_blocks = held;
+  } else if (num_blocks * block_bytes <= available_bytes / 4) {
+    const std::int64_t enough = blocks_for(size.max_context * options.max_sequences);
+    num_blocks = std::clamp(available_bytes / 4 / block_bytes, num_blocks, enough);
+  } else if (options.max_context == 0) {
+    num_blocks = std::min(num_blocks, std::max<std::int64_t>(available_bytes / 2 / block_bytes, 2));
+  }
+  num_blocks =
+      std::min<std::int64_t>(num_blocks, std::numeric_limits<std::int32_t>::max() / options.block_size);
+  if (num_blocks * block_bytes > available_bytes)
+    throw std::runtime_error("the KV cache needs " + mib(num_blocks * block_bytes) + " for " +
+                             std::to_string(num_blocks * options.block_size) + " tokens, " +
+                             mib(available_bytes) + " of memory are available: a shorter --ctx would help");
+  size.cache.num_blocks = static_cast<std::int32_t>(num_blocks);
+  size.max_context = std::min(size.max_context, (num_blocks - 1) * options.block_size);
+  return size;
+}
+
+}  // namespace redline

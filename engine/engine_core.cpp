@@ -1,0 +1,334 @@
+#include "engine/engine_core.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "engine/tokenizer.h"
+#include "engine/weights.h"
+
+namespace redline {
+namespace {
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const CacheSize& size,
+                       StepObserver observer)
+    : model_(model),
+      observer_(std::move(observer)),
+      max_context_(size.max_context),
+      cache_(size.cache),
+      blocks_(size.cache.num_blocks),
+      prefix_cache_(blocks_, size.cache.block_size),
+      scheduler_({.max_num_batched_tokens = options.max_batched_tokens,
+                  .max_num_seqs = options.max_sequences,
+                  .max_chunk_tokens = options.max_batched_tokens,
+                  .enable_prefix_cache = options.prefix_cache},
+                 blocks_, prefix_cache_),
+      transformer_(model.config, *model.weights),
+      batch_(size.cache.block_size, size.cache.num_blocks),
+      inbox_(std::make_shared<Inbox>()) {
+  publish_stats();
+  thread_ = std::thread([this] { run(); });
+}
+
+EngineCore::~EngineCore() {
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    inbox_->stopping = true;
+  }
+  inbox_->arrived.notify_all();
+  thread_.join();
+}
+
+std::shared_ptr<StreamState> EngineCore::submit(Request request) {
+  auto stream = std::make_shared<StreamState>();
+  stream->num_unfinished = request.n;
+  stream->inbox = inbox_;
+  stream->usage.arrival_ns = now_ns();
+  stream->usage.prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    if (!inbox_->failure.empty()) throw std::runtime_error("the engine has stopped: " + inbox_->failure);
+    inbox_->submissions.push_back({std::move(request), stream});
+  }
+  inbox_->arrived.notify_all();
+  return stream;
+}
+
+EngineStats EngineCore::stats() const {
+  const std::lock_guard lock(stats_mutex_);
+  return stats_;
+}
+
+void EngineCore::run() {
+  try {
+    for (;;) {
+      {
+        std::unique_lock lock(inbox_->mutex);
+        if (!scheduler_.has_work()) {
+          last_step_end_ns_ = 0;
+          inbox_->arrived.wait(lock, [this] {
+            return inbox_->stopping || !inbox_->submissions.empty() || !inbox_->aborts.empty();
+          });
+        }
+        if (inbox_->stopping) break;
+      }
+      step();
+    }
+    fail_everything({});
+  } catch (const std::exception& e) {
+    fail_everything(e.what());
+  }
+}
+
+void EngineCore::step() {
+  const std::int64_t start_ns = now_ns();
+  drain_inbox();  // from here on the step's requests are fixed
+
+  const StepPlan plan = scheduler_.schedule();  // from here on who computes how much, in which blocks
+  if (plan.empty()) return publish_stats();     // all that was queued has been aborted
+
+  const BatchView batch = make_batch(plan);  // from here on every operation's shape, and so its cost
+  const TensorView logits = logits_for(batch.num_logit_rows());
+  Ops& ops = *model_.ops;
+  ops.begin_step(batch);
+  ops.copy_kv_blocks(cache_.layers(), plan.block_copies);
+  transformer_.forward(ops, batch, cache_, logits);
+  const StepCounts& counts = ops.end_step();  // from here on what it cost
+  attribute(plan, counts);
+
+  std::vector<Outcome> outcomes = sample(plan, logits);
+  scheduler_.commit(plan);  // from here on its tokens are in the cache
+  for (Outcome& outcome : outcomes) deliver(std::move(outcome));
+
+  record(batch, counts, start_ns);
+  emit();
+}
+
+void EngineCore::drain_inbox() {
+  std::vector<Inbox::Submission> submissions;
+  std::vector<std::shared_ptr<StreamState>> aborts;
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    submissions.swap(inbox_->submissions);
+    aborts.swap(inbox_->aborts);
+  }
+  for (Inbox::Submission& submission : submissions) begin(std::move(submission));
+  for (const auto& stream : aborts) abort_job(stream);
+}
+
+void EngineCore::begin(Inbox::Submission submission) {
+  Request& request = submission.request;
+  const auto prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
+  std::int64_t num_new = max_context_ - prompt_tokens;
+  if (request.sampling.max_tokens >= 0)
+    num_new = std::min<std::int64_t>(num_new, request.sampling.max_tokens);
+  auto job = std::make_shared<Job>();
+  job->stream = std::move(submission.stream);
+  job->usage = job->stream->usage;
+  job->finished.resize(static_cast<std::size_t>(request.n));
+  for (std::int32_t i = 0; i < request.n; ++i)
+    job->answers.emplace_back(request, i, static_cast<std::int32_t>(num_new), model_.tokenizer.get(),
+                              model_.end_tokens);
+  SequenceSpec spec;
+  spec.id = next_sequence_++;
+  spec.prompt = std::move(request.prompt);
+  spec.max_num_tokens = static_cast<std::int32_t>(prompt_tokens + num_new);
+  spec.n = request.n;
+  spec.priority = request.priority;
+  spec.cache_salt = std::move(request.cache_salt);
+  spec.use_prefix_cache = request.use_prefix_cache;
+  const AddResult added = scheduler_.add(std::move(spec));
+  if (!added.sequence) return end_job(job, FinishReason::kError, added.error);
+  running_[added.sequence->id] = {job, 0, job->answers.size() - 1};
+}
+
+BatchView EngineCore::make_batch(const StepPlan& plan) {
+  batch_.clear();
+  for (const ScheduledSequence& scheduled : plan.sequences) {
+    const Sequence& sequence = *scheduled.sequence;
+    BatchEntry entry;
+    entry.tokens = std::span(sequence.tokens)
+                       .subspan(static_cast<std::size_t>(sequence.num_computed_tokens),
+                                static_cast<std::size_t>(scheduled.num_tokens));
+    entry.num_cached = sequence.num_computed_tokens;
+    entry.num_recomputed = scheduled.num_recomputed;
+    entry.blocks = &sequence.blocks;
+    entry.phase = scheduled.is_decode ? Phase::kDecode : Phase::kPrefill;
+    entry.logits = scheduled.needs_logits ? LogitRows::kLast : LogitRows::kNone;
+    batch_.add(entry);
+  }
+  return batch_.view();
+}
+
+TensorView EngineCore::logits_for(std::int64_t num_rows) {
+  const auto needed = static_cast<std::size_t>(num_rows * model_.config.vocab_size) * sizeof(float);
+  if (logits_.size() < needed) logits_ = Buffer(needed);
+  return f32_view(logits_.data(), num_rows, model_.config.vocab_size);
+}
+
+void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
+  for (std::size_t i = 0; i < plan.sequences.size(); ++i) {
+    const ScheduledSequence& scheduled = plan.sequences[i];
+    RequestUsage& usage = running_.at(scheduled.sequence->id).job->usage;
+    (scheduled.is_decode ? usage.decode : usage.prefill) += counts.sequences[i];
+    usage.cached_tokens = std::max<std::int64_t>(usage.cached_tokens, scheduled.sequence->num_cached_tokens);
+  }
+}
+
+// Chooses a token for every sequence with logits. Where they are broken, the sequence ends here, before the
+// commit could publish its blocks.
+std::vector<EngineCore::Outcome> EngineCore::sample(const StepPlan& plan, TensorView logits) {
+  std::vector<Outcome> outcomes;
+  std::int64_t next_row = 0;
+  for (const ScheduledSequence& scheduled : plan.sequences) {
+    if (!scheduled.needs_logits) continue;
+    const std::span row(logits.f32(next_row++), static_cast<std::size_t>(logits.cols));
+    const Running& running = running_.at(scheduled.sequence->id);
+    Outcome outcome{scheduled.sequence, {}};
+    outcome.events.resize(running.num_to_fork + 1);
+    for (std::size_t i = running.num_to_fork; i > 0; --i) {  // sampling changes the row: copies first
+      row_.assign(row.begin(), row.end());
+      outcome.events[i] = running.job->answers[running.answer + i].step(row_);
+    }
+    outcome.events[0] = running.job->answers[running.answer].step(row);
+    if (outcome.events[0].finish_reason == FinishReason::kError) scheduler_.finish(*scheduled.sequence);
+    outcomes.push_back(std::move(outcome));
+  }
+  return outcomes;
+}
+
+void EngineCore::deliver(Outcome outcome) {
+  Sequence& sequence = *outcome.sequence;
+  Running& running = running_.at(sequence.id);
+  const std::shared_ptr<Job> job = running.job;
+  if (outcome.events[0].finish_reason == FinishReason::kError)
+    return end_job(job, FinishReason::kError, outcome.events[0].error);
+  running.num_to_fork = 0;
+  std::vector<SequenceId> ids = {sequence.id};
+  for (std::size_t i = 1; i < outcome.events.size(); ++i) {
+    ids.push_back(next_sequence_++);
+    scheduler_.fork(sequence, ids.back());
+    running_[ids.back()] = {job, i, 0};
+  }
+  for (std::size_t i = 0; i < ids.size(); ++i) advance(ids[i], std::move(outcome.events[i]));
+}
+
+// The answer's next token joins its sequence, or the sequence ends.
+void EngineCore::advance(SequenceId id, OutputEvent event) {
+  Sequence& sequence = *scheduler_.find(id);
+  const Running running = running_.at(id);
+  Job& job = *running.job;
+  job.usage.generated_tokens += std::ssize(event.token_ids);
+  if (job.usage.first_token_ns == 0) job.usage.first_token_ns = now_ns();
+  if (event.finish_reason == FinishReason::kNone) {
+    scheduler_.append_token(sequence, event.token_ids.back());
+  } else {
+    scheduler_.finish(sequence);
+    running_.erase(id);
+    job.finished[running.answer] = true;
+  }
+  events_.emplace_back(running.job, std::move(event));
+}
+
+void EngineCore::record(const BatchView& batch, const StepCounts& counts, std::int64_t start_ns) {
+  num_steps_ += 1;
+  publish_stats();
+  const std::int64_t end_ns = now_ns();
+  if (observer_) {
+    StepRecord record;
+    record.counts = &counts;
+    record.start_ns = start_ns;
+    record.wall_ns = end_ns - start_ns;
+    record.gap_ns = last_step_end_ns_ ? start_ns - last_step_end_ns_ : 0;
+    record.num_sequences = std::ssize(batch.sequences);
+    for (const SequenceWork& work : batch.sequences)
+      (work.phase == Phase::kDecode ? record.num_decode_tokens : record.num_prefill_tokens) += work.num_new;
+    record.wasted_since = std::exchange(wasted_since_, {});
+    observer_(record);
+  }
+  last_step_end_ns_ = end_ns;
+}
+
+void EngineCore::emit() {
+  for (auto& [job, event] : events_) {
+    StreamState& stream = *job->stream;
+    const std::lock_guard lock(stream.mutex);
+    if (event.finish_reason != FinishReason::kNone && --stream.num_unfinished == 0)
+      job->usage.finish_ns = now_ns();
+    stream.usage = job->usage;
+    stream.events.push_back(std::move(event));
+    stream.arrived.notify_all();
+  }
+  events_.clear();
+}
+
+void EngineCore::abort_job(const std::shared_ptr<StreamState>& stream) {
+  const auto found = std::find_if(running_.begin(), running_.end(),
+                                  [&](const auto& entry) { return entry.second.job->stream == stream; });
+  if (found == running_.end()) return;  // finished meanwhile
+  const std::shared_ptr<Job> job = found->second.job;
+  end_job(job, FinishReason::kAborted, {});
+  emit();
+}
+
+// Ends every answer that still runs. A job of which nothing was delivered has computed in vain.
+void EngineCore::end_job(const std::shared_ptr<Job>& job, FinishReason reason, const std::string& error) {
+  for (auto entry = running_.begin(); entry != running_.end();) {
+    if (entry->second.job == job) {
+      scheduler_.abort(entry->first);
+      entry = running_.erase(entry);
+    } else {
+      ++entry;
+    }
+  }
+  if (job->usage.generated_tokens == 0) {
+    for (auto [phase, counts] :
+         {std::pair{Phase::kPrefill, &job->usage.prefill}, {Phase::kDecode, &job->usage.decode}}) {
+      wasted_since_[static_cast<std::size_t>(phase)] += *counts;
+      *counts = counts->as_wasted();
+    }
+  }
+  for (std::size_t i = 0; i < job->answers.size(); ++i) {
+    if (job->finished[i]) continue;
+    job->finished[i] = true;
+    OutputEvent last = job->answers[i].end(reason, error);
+    last.index = static_cast<std::int32_t>(i);
+    events_.emplace_back(job, std::move(last));
+  }
+}
+
+void EngineCore::fail_everything(const std::string& why) {
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    inbox_->failure = why.empty() ? "it was shut down" : why;
+  }
+  drain_inbox();
+  const FinishReason reason = why.empty() ? FinishReason::kAborted : FinishReason::kError;
+  while (!running_.empty()) end_job(std::shared_ptr<Job>(running_.begin()->second.job), reason, why);
+  emit();
+}
+
+void EngineCore::publish_stats() {
+  const SchedulerStats s = scheduler_.stats();
+  const std::lock_guard lock(stats_mutex_);
+  stats_.num_running = s.num_running;
+  stats_.num_waiting = s.num_waiting;
+  stats_.num_steps = num_steps_;
+  stats_.num_preemptions = s.num_preemptions;
+  stats_.prefix_queried_tokens = s.num_prefix_queries;
+  stats_.prefix_hit_tokens = s.num_prefix_hits;
+  stats_.num_blocks = s.num_blocks;
+  stats_.kv_usage = s.num_blocks ? static_cast<double>(s.num_used_blocks) / s.num_blocks : 0;
+  stats_.max_context = max_context_;
+  stats_.kv_bytes = cache_.config().total_bytes();
+}
+
+}  // namespace redline

@@ -1,0 +1,122 @@
+// The step loop behind Engine: one thread that turns queued requests into events.
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "engine/answer.h"
+#include "engine/batch.h"
+#include "engine/cache_size.h"
+#include "engine/engine.h"
+#include "engine/model.h"
+#include "kvcache/kv_cache.h"
+#include "scheduler/scheduler.h"
+
+namespace redline {
+
+struct Inbox;
+
+/// What a Stream and the step thread share about one request.
+struct StreamState {
+  std::mutex mutex;
+  std::condition_variable arrived;
+  std::deque<OutputEvent> events;
+  std::int32_t num_unfinished = 0;  // answers whose last event has not been queued
+  RequestUsage usage;
+  std::weak_ptr<Inbox> inbox;
+};
+
+/// What callers leave for the step thread. Outlives the engine where a stream does.
+struct Inbox {
+  struct Submission {
+    Request request;
+    std::shared_ptr<StreamState> stream;
+  };
+  std::mutex mutex;
+  std::condition_variable arrived;
+  std::vector<Submission> submissions;
+  std::vector<std::shared_ptr<StreamState>> aborts;
+  bool stopping = false;
+  std::string failure;  // why the step thread ended, if it did
+};
+
+class EngineCore {
+ public:
+  EngineCore(LoadedModel& model, const EngineOptions& options, const CacheSize& size, StepObserver observer);
+  ~EngineCore();
+
+  /// Requires a request that Engine::submit has checked.
+  std::shared_ptr<StreamState> submit(Request request);
+  EngineStats stats() const;
+  std::int64_t max_context() const { return max_context_; }
+
+ private:
+  // A request whose answers are not all finished.
+  struct Job {
+    std::shared_ptr<StreamState> stream;
+    std::vector<Answer> answers;
+    std::vector<bool> finished;  // by answer
+    RequestUsage usage;
+  };
+  // What a sequence computes: one answer of a job, and at first the prompt of all.
+  struct Running {
+    std::shared_ptr<Job> job;
+    std::size_t answer = 0;
+    std::size_t num_to_fork = 0;  // answers after this one that begin when the prompt is computed
+  };
+  // A step's result for one sequence: its own answer's event, then those of the answers that fork from it.
+  struct Outcome {
+    Sequence* sequence = nullptr;
+    std::vector<OutputEvent> events;
+  };
+
+  void run();
+  void step();
+  void drain_inbox();
+  void begin(Inbox::Submission submission);
+  BatchView make_batch(const StepPlan& plan);
+  TensorView logits_for(std::int64_t num_rows);
+  void attribute(const StepPlan& plan, const StepCounts& counts);
+  std::vector<Outcome> sample(const StepPlan& plan, TensorView logits);
+  void deliver(Outcome outcome);
+  void advance(SequenceId id, OutputEvent event);
+  void record(const BatchView& batch, const StepCounts& counts, std::int64_t start_ns);
+  void emit();
+  void abort_job(const std::shared_ptr<StreamState>& stream);
+  void end_job(const std::shared_ptr<Job>& job, FinishReason reason, const std::string& error);
+  void fail_everything(const std::string& why);
+  void publish_stats();
+
+  LoadedModel& model_;
+  StepObserver observer_;
+  const std::int64_t max_context_;
+  KvCache cache_;
+  BlockAllocator blocks_;
+  PrefixCache prefix_cache_;
+  Scheduler scheduler_;
+  Model transformer_;
+  Batch batch_;
+  Buffer logits_;
+  std::vector<float> row_;
+  std::unordered_map<SequenceId, Running> running_;
+  std::vector<std::pair<std::shared_ptr<Job>, OutputEvent>> events_;  // of this step, not yet emitted
+  SequenceId next_sequence_ = 1;
+  std::int64_t num_steps_ = 0;
+  std::int64_t last_step_end_ns_ = 0;  // 0: idle since
+  std::array<Counts, kNumPhases> wasted_since_{};
+
+  std::shared_ptr<Inbox> inbox_;
+  mutable std::mutex stats_mutex_;
+  EngineStats stats_;
+  std::thread thread_;
+};
+
+}  // namespace redline

@@ -1,0 +1,191 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace redline {
+namespace {
+
+constexpr float kForbidden = -std::numeric_limits<float>::infinity();
+constexpr std::size_t kLanes = 16;
+
+// A bijective mix of 64 bits (the finaliser of MurmurHash3, with Stafford's thirteenth constants).
+std::uint64_t mix(std::uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+struct Limits {
+  const char* field;
+  double value, low, high;
+};
+
+}  // namespace
+
+std::optional<std::string> invalid_sampling(const SamplingParams& p, std::int64_t vocab_size) {
+  const Limits limits[] = {
+      {"temperature", p.temperature, 0, 100},
+      {"top_p", p.top_p, 0, 1},
+      {"min_p", p.min_p, 0, 1},
+      {"repetition_penalty", p.repetition_penalty, 1e-3, 1e3},
+      {"presence_penalty", p.presence_penalty, -100, 100},
+      {"frequency_penalty", p.frequency_penalty, -100, 100},
+      {"num_logprobs", static_cast<double>(p.num_logprobs), -1, static_cast<double>(vocab_size)},
+      {"min_tokens", static_cast<double>(p.min_tokens), 0, 1e9},
+      {"max_tokens", static_cast<double>(p.max_tokens), -1, 2147483647},
+  };
+  const auto describe = [](const Limits& l) {
+    const auto text = [](double v) {
+      std::string s = std::to_string(v);
+      s.erase(s.find_last_not_of('0') + 1);
+      if (s.back() == '.') s.pop_back();
+      return s;
+    };
+    return std::string(l.field) + " is " + text(l.value) + ", allowed are " + text(l.low) + " to " +
+           text(l.high);
+  };
+  for (const Limits& l : limits)
+    if (!(l.value >= l.low && l.value <= l.high)) return describe(l);
+  for (const auto& [token, bias] : p.logit_bias) {
+    if (token < 0 || token >= vocab_size)
+      return describe(
+          {"logit_bias token", static_cast<double>(token), 0, static_cast<double>(vocab_size - 1)});
+    if (!(bias >= -1e6f && bias <= 1e6f)) return describe({"logit_bias", bias, -1e6, 1e6});
+  }
+  return std::nullopt;
+}
+
+Sampler::Sampler(const SamplingParams& params, std::int32_t answer_index,
+                 std::span<const std::int32_t> prompt, std::span<const std::int32_t> end_tokens)
+    : params_(params),
+      end_tokens_(end_tokens.begin(), end_tokens.end()),
+      stream_(mix(params.seed + 0x9e3779b97f4a7c15u) ^ mix(static_cast<std::uint64_t>(answer_index))) {
+  if (params_.repetition_penalty != 1.0f)
+    for (const std::int32_t token : prompt) seen_[token] = true;
+}
+
+void Sampler::penalize(std::span<float> logits) const {
+  for (const auto& [token, bias] : params_.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
+  for (const auto& [token, unused] : seen_) {
+    float& x = logits[static_cast<std::size_t>(token)];
+    x = x > 0 ? x / params_.repetition_penalty : x * params_.repetition_penalty;
+  }
+  if (params_.presence_penalty != 0 || params_.frequency_penalty != 0)
+    for (const auto& [token, times] : generated_)
+      logits[static_cast<std::size_t>(token)] -=
+          params_.presence_penalty + params_.frequency_penalty * static_cast<float>(times);
+  if (num_generated_ < static_cast<std::uint64_t>(params_.min_tokens)) {
+    for (const std::int32_t token : end_tokens_) logits[static_cast<std::size_t>(token)] = kForbidden;
+    for (const std::int32_t token : params_.stop_token_ids)
+      if (token >= 0 && token < static_cast<std::int64_t>(logits.size()))
+        logits[static_cast<std::size_t>(token)] = kForbidden;
+  }
+}
+
+Sampler::Choice Sampler::sample(std::span<float> logits) {
+  Choice choice;
+  double normalizer = 0;
+  std::vector<float> own;  // the model's own distribution, kept where penalties would hide it
+  if (params_.num_logprobs >= 0) {
+    if (argmax(logits) < 0) return choice;
+    own.assign(logits.begin(), logits.end());
+    normalizer = log_sum_exp(logits);
+  }
+  penalize(logits);
+  choice.token = argmax(logits);
+  if (choice.token < 0 || logits[static_cast<std::size_t>(choice.token)] == kForbidden) return {};
+  if (params_.temperature > 0) choice.token = draw(logits);
+
+  if (params_.num_logprobs >= 0) {
+    const auto logprob = [&](std::int32_t token) {
+      return TokenLogprob{token, static_cast<float>(own[static_cast<std::size_t>(token)] - normalizer)};
+    };
+    choice.logprobs.push_back(logprob(choice.token));
+    std::vector<std::pair<float, std::int32_t>> likeliest;
+    likeliest.reserve(own.size());
+    for (std::size_t i = 0; i < own.size(); ++i)
+      likeliest.emplace_back(-own[i], static_cast<std::int32_t>(i));
+    const auto k = std::min<std::size_t>(static_cast<std::size_t>(params_.num_logprobs), likeliest.size());
+    std::partial_sort(likeliest.begin(), likeliest.begin() + static_cast<std::ptrdiff_t>(k), likeliest.end());
+    for (std::size_t i = 0; i < k; ++i) choice.logprobs.push_back(logprob(likeliest[i].second));
+  }
+  generated_[choice.token] += 1;
+  if (params_.repetition_penalty != 1.0f) seen_[choice.token] = true;
+  num_generated_ += 1;
+  return choice;
+}
+
+// Candidates in falling order of probability, cut by top_k, then top_p, then min_p; one uniform number picks
+// among what is left. Ties fall to the lower id.
+std::int32_t Sampler::draw(std::span<const float> logits) {
+  const double u = uniform();
+  const float best = logits[static_cast<std::size_t>(argmax(logits))];
+  const float inverse = 1.0f / params_.temperature;
+  // Below this a token's probability relative to the best is under min_p, or under 1e-18: it cannot be drawn.
+  const float least = std::max(params_.min_p > 0 ? std::log(params_.min_p) : -42.0f, -42.0f);
+  candidates_.clear();
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const float scaled = (logits[i] - best) * inverse;
+    if (scaled >= least) candidates_.emplace_back(-scaled, static_cast<std::int32_t>(i));
+  }
+  auto kept = candidates_.size();
+  if (params_.top_k > 0) kept = std::min(kept, static_cast<std::size_t>(params_.top_k));
+  if (kept < candidates_.size())
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
+                      candidates_.end());
+  else
+    std::sort(candidates_.begin(), candidates_.end());
+
+  double total = 0;
+  for (std::size_t i = 0; i < kept; ++i) total += std::exp(-static_cast<double>(candidates_[i].first));
+  if (params_.top_p < 1.0f) {  // the smallest set that holds top_p of what top_k left
+    double sum = 0;
+    std::size_t i = 0;
+    while (i < kept && sum < params_.top_p * total)
+      sum += std::exp(-static_cast<double>(candidates_[i++].first));
+    kept = std::max<std::size_t>(i, 1);
+    total = i ? sum : std::exp(-static_cast<double>(candidates_[0].first));
+  }
+  double target = u * total;
+  for (std::size_t i = 0; i + 1 < kept; ++i) {
+    target -= std::exp(-static_cast<double>(candidates_[i].first));
+    if (target < 0) return candidates_[i].second;
+  }
+  return candidates_[kept - 1].second;
+}
+
+double Sampler::uniform() {
+  return static_cast<double>(mix(stream_ + (num_generated_ + 1) * 0x9e3779b97f4a7c15u) >> 11) * 0x1p-53;
+}
+
+std::int32_t argmax(std::span<const float> values) {
+  float best[kLanes],
+      poison[kLanes] = {};  // lanes that the compiler turns into vectors; x * 0 is NaN for NaN
+  std::fill(std::begin(best), std::end(best), kForbidden);
+  std::size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes)
+    for (std::size_t j = 0; j < kLanes; ++j) {
+      const float x = values[i + j];
+      best[j] = x > best[j] ? x : best[j];
+      poison[j] += x == x ? 0.0f : 1.0f;
+    }
+  float top = kForbidden, bad = 0;
+  for (std::size_t j = 0; j < kLanes; ++j) top = std::max(top, best[j]), bad += poison[j];
+  for (; i < values.size(); ++i) {
+    top = values[i] > top ? values[i] : top;
+    bad += values[i] == values[i] ? 0.0f : 1.0f;
+  }
+  if (bad > 0 || top == std::numeric_limits<float>::infinity()) return -1;
+  return static_cast<std::int32_t>(std::find(values.begin(), values.end(), top) - values.begin());
+}
+
+double log_sum_exp(std::span<const float> values) {
+  const float top = *std::max_element(values.begin(), values.end());
+  double sum = 0;
+  for (const float x : values) sum += std::exp(static_cast<double>(x) - static_cast<double>(top));
+  return static_cast<double>(top) + std::log(sum);
+}
+
+}  // namespace redline

@@ -1,0 +1,55 @@
+// Chooses the next token from a row of logits.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/request.h"
+
+namespace redline {
+
+/// The field of `params` that is out of range, with its value and limits; nothing when all is well.
+std::optional<std::string> invalid_sampling(const SamplingParams& params, std::int64_t vocab_size);
+
+/// One answer's sampler. The token chosen at step k of answer i is a function of the logits, the parameters,
+/// the tokens so far, and (seed, i, k): never of what runs beside it.
+class Sampler {
+ public:
+  /// `prompt` is what repetition_penalty counts besides generated tokens. `end_tokens` cannot be chosen
+  /// before min_tokens.
+  Sampler(const SamplingParams& params, std::int32_t answer_index, std::span<const std::int32_t> prompt,
+          std::span<const std::int32_t> end_tokens);
+
+  struct Choice {
+    std::int32_t token = -1;  // -1: the logits hold NaN or infinity, or nothing is left to choose
+    std::vector<TokenLogprob>
+        logprobs;  // of the model's own distribution: the chosen token, then the likeliest
+  };
+  /// Changes `logits` [V] in place.
+  Choice sample(std::span<float> logits);
+
+ private:
+  void penalize(std::span<float> logits) const;
+  std::int32_t draw(std::span<const float> logits);
+  double uniform();
+
+  SamplingParams params_;
+  std::vector<std::int32_t> end_tokens_;
+  std::unordered_map<std::int32_t, std::int32_t> generated_;  // token -> times
+  std::unordered_map<std::int32_t, bool> seen_;  // prompt or generated; only with repetition_penalty
+  std::uint64_t stream_ = 0;
+  std::uint64_t num_generated_ = 0;
+  std::vector<std::pair<float, std::int32_t>> candidates_;
+};
+
+/// Index of the first largest value, or -1 when any value is NaN or +infinity. -infinity marks a forbidden
+/// token.
+std::int32_t argmax(std::span<const float> values);
+/// log(sum(exp(values))), summed in double.
+double log_sum_exp(std::span<const float> values);
+
+}  // namespace redline
