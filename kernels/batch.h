@@ -2,6 +2,7 @@
 // global.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -10,6 +11,7 @@ namespace redline {
 /// Decode: the sequence computes one token whose predecessor was sampled. Everything else is prefill.
 enum class Phase : std::uint8_t { kPrefill, kDecode };
 inline constexpr int kNumPhases = 2;
+inline constexpr std::array<Phase, kNumPhases> kAllPhases = {Phase::kPrefill, Phase::kDecode};
 inline constexpr const char* kPhaseNames[kNumPhases] = {"prefill", "decode"};
 
 /// One sequence's share of a step: rows [query_start, query_start + num_new) of the token rows are its tokens

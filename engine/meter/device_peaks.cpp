@@ -1,0 +1,30 @@
+#include "engine/meter/device_peaks.h"
+
+namespace redline {
+namespace {
+
+Peaks select(const DevicePeaks& device, double PeakRate::*rate) {
+  Peaks peaks;
+  for (std::size_t i = 0; i < device.compute.size(); ++i) peaks.flops[i] = device.compute[i].*rate;
+  peaks.bandwidth = device.bandwidth.*rate;
+  return peaks;
+}
+
+}  // namespace
+
+Peaks DevicePeaks::vendor() const { return select(*this, &PeakRate::vendor); }
+Peaks DevicePeaks::attainable() const { return select(*this, &PeakRate::attainable); }
+
+DevicePeaks peaks_of(const HardwareSpec& spec) {
+  DevicePeaks device;
+  device.device_name = spec.name;
+  for (std::size_t i = 0; i < device.compute.size(); ++i) {
+    device.compute[i].vendor = spec.flops[i].value;
+    device.compute[i].source = spec.flops[i].source;
+  }
+  device.bandwidth.vendor = spec.bandwidth.value;
+  device.bandwidth.source = spec.bandwidth.source;
+  return device;
+}
+
+}  // namespace redline

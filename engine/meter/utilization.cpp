@@ -1,0 +1,123 @@
+#include "engine/meter/utilization.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+namespace redline {
+namespace {
+
+constexpr double kNsPerS = 1e9;
+using FlopsByType = std::array<std::int64_t, kNumComputeTypes>;
+
+// Seconds that `flops` take at the peaks of their types; nothing where one is unknown.
+std::optional<double> compute_s(const FlopsByType& flops, const Peaks& peaks) {
+  double seconds = 0;
+  for (std::size_t i = 0; i < flops.size(); ++i) {
+    if (flops[i] == 0) continue;
+    if (peaks.flops[i] <= 0) return std::nullopt;
+    seconds += static_cast<double>(flops[i]) / peaks.flops[i];
+  }
+  return seconds;
+}
+
+std::optional<double> memory_s(std::int64_t bytes, const Peaks& peaks) {
+  if (peaks.bandwidth <= 0) return std::nullopt;
+  return static_cast<double>(bytes) / peaks.bandwidth;
+}
+
+std::optional<double> ratio(std::optional<double> numerator, double denominator) {
+  if (!numerator || !std::isfinite(*numerator) || denominator <= 0) return std::nullopt;
+  return *numerator / denominator;
+}
+
+FlopsByType executed(const Counts& counts) {
+  FlopsByType flops = counts.flops_by_type;
+  for (std::size_t i = 0; i < flops.size(); ++i) flops[i] += counts.wasted_flops_by_type[i];
+  return flops;
+}
+
+}  // namespace
+
+UtilizationMeter::UtilizationMeter(DevicePeaks peaks, std::int64_t weight_bytes)
+    : peaks_(std::move(peaks)),
+      by_basis_{peaks_.vendor(), peaks_.attainable()},
+      weight_bytes_(weight_bytes) {}
+
+void UtilizationMeter::add_step(const StepCounts& step, const StepTiming& timing) {
+  const double busy_ns = step.busy_ns[0] + step.busy_ns[1];
+  const double wall_ns = static_cast<double>(timing.wall_ns + timing.gap_ns);
+  const std::int64_t rows[kNumPhases] = {step.phase[0].tokens + step.phase[0].wasted_tokens,
+                                         step.phase[1].tokens + step.phase[1].wasted_tokens};
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    if (rows[p] == 0) continue;
+    PhaseTotals& t = totals_[p];
+    t.counts += step.phase[p];
+    t.steps += step.phase[p].tokens > 0 ? 1 : 0;
+    t.busy_ns += step.busy_ns[p];
+    t.wall_ns +=
+        wall_ns * (busy_ns > 0 ? step.busy_ns[p] / busy_ns
+                               : static_cast<double>(rows[p]) / static_cast<double>(rows[0] + rows[1]));
+    const auto known = [](double ns) { return ns > 0 ? ns : std::numeric_limits<double>::quiet_NaN(); };
+    t.ideal_ns_vendor += known(step.ideal_ns_vendor[p]);
+    t.ideal_ns_attainable += known(step.ideal_ns_attainable[p]);
+  }
+}
+
+void UtilizationMeter::reclassify_as_wasted(const Counts& counts, Phase phase, std::int64_t whole_steps) {
+  PhaseTotals& t = totals_[static_cast<std::size_t>(phase)];
+  t.counts -= counts;
+  t.counts += counts.as_wasted();
+  t.steps -= whole_steps;
+}
+
+void UtilizationMeter::reset() { totals_ = {}; }
+
+Ratios UtilizationMeter::ratios(Phase phase, TimeBasis time, PeakBasis peak) const {
+  const PhaseTotals& t = totals(phase);
+  const Peaks& peaks = by_basis_[static_cast<int>(peak)];
+  const double seconds = (time == TimeBasis::kBusy ? t.busy_ns : t.wall_ns) / kNsPerS;
+  const double ideal_ns = peak == PeakBasis::kVendor ? t.ideal_ns_vendor : t.ideal_ns_attainable;
+  return {.mfu = ratio(compute_s(t.counts.flops_by_type, peaks), seconds),
+          .hfu = ratio(compute_s(executed(t.counts), peaks), seconds),
+          .mbu = ratio(memory_s(t.counts.min_bytes(), peaks), seconds),
+          .sol = ratio(ideal_ns / kNsPerS, seconds)};
+}
+
+Roofline UtilizationMeter::roofline(Phase phase) const {
+  const Counts& counts = totals(phase).counts;
+  const double flops = static_cast<double>(counts.useful_flops());
+  const double bytes = static_cast<double>(counts.min_bytes());
+  Roofline r;
+  if (bytes > 0) r.intensity = flops / bytes;
+  if (flops <= 0) return r;
+  for (const PeakBasis basis : {PeakBasis::kVendor, PeakBasis::kAttainable}) {
+    const Peaks& peaks = by_basis_[static_cast<int>(basis)];
+    const std::optional<double> compute = compute_s(counts.flops_by_type, peaks);
+    const std::optional<double> memory = memory_s(counts.min_bytes(), peaks);
+    if (!compute || !memory) continue;
+    r.basis = basis;
+    r.peak_flops_per_s = flops / *compute;
+    r.balance = *r.peak_flops_per_s / peaks.bandwidth;
+    r.bound_by = *compute > *memory ? "compute" : "memory";
+    break;
+  }
+  return r;
+}
+
+std::vector<std::string> UtilizationMeter::flags() const {
+  bool above_bandwidth = false, above_compute = false;
+  for (const Phase phase : kAllPhases)
+    for (const PeakBasis basis : {PeakBasis::kVendor, PeakBasis::kAttainable}) {
+      const Ratios r = ratios(phase, TimeBasis::kBusy, basis);
+      above_bandwidth |= r.mbu.value_or(0) > 1;
+      above_compute |= r.hfu.value_or(0) > 1;
+    }
+  std::vector<std::string> flags;
+  if (above_bandwidth) flags.push_back(weight_bytes_ <= peaks_.llc_bytes ? "cache_resident" : "stale_peak");
+  if (above_compute) flags.push_back("above_compute_peak");
+  return flags;
+}
+
+}  // namespace redline

@@ -1,0 +1,42 @@
+// Which instruction set to run: the widest that the machine has, unless the caller or REDLINE_ISA names one.
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/cpu_ops.h"
+
+namespace redline {
+namespace {
+
+// Those that this machine can run, widest first.
+std::vector<const cpu::KernelTable*> usable_tables() {
+  std::vector<const cpu::KernelTable*> tables;
+  tables.push_back(&cpu::portable_kernels());
+  return tables;
+}
+
+const cpu::KernelTable& choose_table(const std::string& isa) {
+  const auto tables = usable_tables();
+  if (isa.empty()) return *tables.front();
+  std::string known;
+  for (const auto* table : tables) {
+    if (isa == table->isa) return *table;
+    known += (known.empty() ? "" : ", ") + std::string(table->isa);
+  }
+  throw std::invalid_argument("instruction set \"" + isa + "\" was asked for; this machine has " + known);
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
+  std::string isa = options.isa;
+  if (const char* named = std::getenv("REDLINE_ISA"); isa.empty() && named) isa = named;
+  if (options.threads < 0)
+    throw std::invalid_argument("threads must be 0 (all cores) or more; " + std::to_string(options.threads) +
+                                " were asked for");
+  const int threads = options.threads > 0 ? options.threads : default_num_threads();
+  return std::make_unique<CpuOps>(choose_table(isa), threads);
+}
+
+}  // namespace redline
