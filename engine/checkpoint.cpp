@@ -7,43 +7,6 @@
 #include "engine/model_file_error.h"
 
 namespace redline {
-namespace {
-
-constexpr int kNumGlobalRoles = static_cast<int>(TensorRole::kAttnNorm);
-constexpr int kNumLayerRoles = kNumTensorRoles - kNumGlobalRoles;
-
-std::size_t slot_of(TensorRole role, std::int64_t layer) {
-  return static_cast<std::size_t>(role) +
-         (is_per_layer(role) ? static_cast<std::size_t>(layer * kNumLayerRoles) : 0);
-}
-
-std::vector<std::int64_t> expected_shape(TensorRole role, const ModelConfig& config) {
-  switch (role) {
-    case TensorRole::kEmbedding:
-    case TensorRole::kHead:
-      return {config.vocab_size, config.hidden_size};
-    case TensorRole::kFinalNorm:
-    case TensorRole::kAttnNorm:
-    case TensorRole::kFfnNorm:
-      return {config.hidden_size};
-    case TensorRole::kQ:
-      return {config.q_size(), config.hidden_size};
-    case TensorRole::kK:
-    case TensorRole::kV:
-      return {config.kv_size(), config.hidden_size};
-    case TensorRole::kO:
-      return {config.hidden_size, config.q_size()};
-    case TensorRole::kGate:
-    case TensorRole::kUp:
-      return {config.ffn_size, config.hidden_size};
-    case TensorRole::kDown:
-      return {config.hidden_size, config.ffn_size};
-  }
-  return {};
-}
-
-}  // namespace
-
 // A layer's tensor is called layer_prefix, the layer's number, ".", then its role's name.
 struct Checkpoint::Naming {
   const char* layer_prefix;
@@ -73,9 +36,9 @@ Checkpoint::~Checkpoint() = default;
 void Checkpoint::bind(const std::string& file, std::span<const FileTensor> tensors, const Naming& naming) {
   std::unordered_map<std::string_view, const FileTensor*> unused;
   for (const auto& tensor : tensors) unused.emplace(tensor.name, &tensor);
-  const auto bind_role = [&](TensorRole role, std::int64_t layer) {
+  for_each_tensor(config_, [&](TensorRole role, std::int64_t layer) {
     const auto tensor_name = naming.name(role, layer);
-    const auto shape = expected_shape(role, config_);
+    const auto shape = tensor_shape(role, config_);
     const auto it = unused.find(tensor_name);
     if (it == unused.end())
       throw ModelFileError({file, "tensor " + printable(tensor_name)}, "shape " + shape_text(shape),
@@ -84,18 +47,9 @@ void Checkpoint::bind(const std::string& file, std::span<const FileTensor> tenso
     if (tensor.shape != shape)
       throw ModelFileError({tensor.file->path(), "tensor " + printable(tensor_name), tensor.offset()},
                            "shape " + shape_text(shape), shape_text(tensor.shape));
-    tensors_.push_back(&tensor);
+    tensors_[static_cast<int>(role)].push_back(&tensor);
     unused.erase(it);
-  };
-  for (int i = 0; i < kNumGlobalRoles; ++i) {
-    const auto role = static_cast<TensorRole>(i);
-    if (role == TensorRole::kHead && config_.tied_embeddings)
-      tensors_.push_back(nullptr);
-    else
-      bind_role(role, 0);
-  }
-  for (std::int64_t layer = 0; layer < config_.num_layers; ++layer)
-    for (int i = kNumGlobalRoles; i < kNumTensorRoles; ++i) bind_role(static_cast<TensorRole>(i), layer);
+  });
   unused.erase("rope_freqs.weight");
   if (!unused.empty()) {
     const FileTensor& tensor = *unused.begin()->second;
@@ -105,11 +59,9 @@ void Checkpoint::bind(const std::string& file, std::span<const FileTensor> tenso
 }
 
 const FileTensor& Checkpoint::tensor(TensorRole role, std::int64_t layer) const {
-  REDLINE_CHECK(layer >= 0 && (layer == 0 || is_per_layer(role)) && slot_of(role, layer) < tensors_.size(),
-                "a role and layer of this model");
-  const FileTensor* found = tensors_[slot_of(role, layer)];
-  REDLINE_CHECK(found != nullptr, "a tied model has no head of its own");
-  return *found;
+  const auto& of_role = tensors_[static_cast<int>(role)];
+  REDLINE_CHECK(layer >= 0 && static_cast<std::size_t>(layer) < of_role.size(), "a tensor of this model");
+  return *of_role[static_cast<std::size_t>(layer)];
 }
 
 MatrixSource Checkpoint::matrix(TensorRole role, std::int64_t layer) const {

@@ -10,30 +10,11 @@
 #include "engine/file_tensor.h"
 #include "engine/gguf.h"
 #include "engine/model_config.h"
+#include "engine/tensor_role.h"
 #include "engine/tokenizer_spec.h"
 #include "kernels/ops.h"
 
 namespace redline {
-
-/// What a tensor is for; from kAttnNorm on, in each layer. Row-major shapes, symbols as in ModelConfig:
-/// embedding and head [V, H], norms [H], q [Hq d, H], k and v [Hkv d, H], o [H, Hq d], gate and up [F, H],
-/// down [H, F].
-enum class TensorRole : std::uint8_t {
-  kEmbedding,
-  kFinalNorm,
-  kHead,
-  kAttnNorm,
-  kQ,
-  kK,
-  kV,
-  kO,
-  kFfnNorm,
-  kGate,
-  kUp,
-  kDown
-};
-inline constexpr int kNumTensorRoles = 12;
-constexpr bool is_per_layer(TensorRole role) { return role >= TensorRole::kAttnNorm; }
 
 /// Open files of one model. Every tensor that the configuration asks for is there, with its shape, and no
 /// other: a tensor that the engine does not know would silently change the model.
@@ -63,7 +44,8 @@ class Checkpoint {
   std::unique_ptr<GgufFile> gguf_;
   ModelConfig config_;
   bool interleaved_rope_ = false;
-  std::vector<const FileTensor*> tensors_;  // by slot_of(role, layer)
+  // [role][layer]; a role without layers has one.
+  std::vector<const FileTensor*> tensors_[kNumTensorRoles];
 };
 
 }  // namespace redline

@@ -1,13 +1,23 @@
 #include "engine/weights.h"
 
 #include <array>
-#include <stdexcept>
 #include <utility>
 
-#include "kernels/convert.h"
+#include "engine/weight_source.h"
 
 namespace redline {
 namespace {
+
+constexpr std::array kQkvRoles = {TensorRole::kQ, TensorRole::kK, TensorRole::kV};
+
+bool one_qkv(const WeightSource& source, std::int64_t layer) {
+  const DType q = source.dtype(TensorRole::kQ, layer);
+  return source.dtype(TensorRole::kK, layer) == q && source.dtype(TensorRole::kV, layer) == q;
+}
+
+bool one_gate_up(const WeightSource& source, std::int64_t layer) {
+  return source.dtype(TensorRole::kGate, layer) == source.dtype(TensorRole::kUp, layer);
+}
 
 // The rows of `parts`, which share a type and a row length, one after another.
 MatrixSource join(std::vector<MatrixSource> parts) {
@@ -21,46 +31,30 @@ MatrixSource join(std::vector<MatrixSource> parts) {
   return joined;
 }
 
-class WeightLoader {
+class WeightBuilder {
  public:
-  WeightLoader(const Checkpoint& checkpoint, Ops& ops, const LoadOptions& options)
-      : checkpoint_(checkpoint), ops_(ops), options_(options) {}
+  WeightBuilder(const ModelConfig& config, WeightSource& source, Ops& ops)
+      : config_(config), source_(source), ops_(ops) {}
 
-  ModelWeights load() {
-    const ModelConfig& config = checkpoint_.config();
-    for_each_tensor([&](TensorRole role, std::int64_t layer) {
-      total_bytes_ += static_cast<std::int64_t>(checkpoint_.tensor(role, layer).data.size());
-    });
+  ModelWeights build() {
     weights_.embedding = pack(TensorRole::kEmbedding, 0);
-    for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
-      weights_.layers.push_back(load_layer(layer));
+    for (std::int64_t layer = 0; layer < config_.num_layers; ++layer)
+      weights_.layers.push_back(build_layer(layer));
     weights_.final_norm = norm(TensorRole::kFinalNorm, 0);
-    if (!config.tied_embeddings) weights_.head = pack(TensorRole::kHead, 0);
+    if (!config_.tied_embeddings) weights_.head = pack(TensorRole::kHead, 0);
     return std::move(weights_);
   }
 
  private:
-  template <class Visit>
-  void for_each_tensor(Visit&& visit) const {
-    for (int i = 0; i < kNumTensorRoles; ++i) {
-      const auto role = static_cast<TensorRole>(i);
-      if (role == TensorRole::kHead && checkpoint_.config().tied_embeddings) continue;
-      for (std::int64_t layer = 0; layer < (is_per_layer(role) ? checkpoint_.config().num_layers : 1);
-           ++layer)
-        visit(role, layer);
-    }
-  }
-
-  LayerWeights load_layer(std::int64_t layer) {
+  LayerWeights build_layer(std::int64_t layer) {
     LayerWeights weights;
     weights.attn_norm = norm(TensorRole::kAttnNorm, layer);
     weights.qkv = pack_qkv(layer);
     weights.o = pack(TensorRole::kO, layer);
     weights.ffn_norm = norm(TensorRole::kFfnNorm, layer);
-    const auto gate = checkpoint_.matrix(TensorRole::kGate, layer),
-               up = checkpoint_.matrix(TensorRole::kUp, layer);
-    if (gate.dtype == up.dtype) {
-      weights.gate_up = count(ops_.pack_gate_up(gate, up));
+    if (one_gate_up(source_, layer)) {
+      weights.gate_up = count(ops_.pack_gate_up(source_.matrix(TensorRole::kGate, layer),
+                                                source_.matrix(TensorRole::kUp, layer)));
       done(TensorRole::kGate, layer);
       done(TensorRole::kUp, layer);
     } else {
@@ -72,29 +66,26 @@ class WeightLoader {
   }
 
   std::vector<PackedMatrix> pack_qkv(std::int64_t layer) {
-    constexpr std::array kRoles = {TensorRole::kQ, TensorRole::kK, TensorRole::kV};
-    std::vector<MatrixSource> sources;
-    for (const auto role : kRoles) sources.push_back(checkpoint_.matrix(role, layer));
     std::vector<PackedMatrix> packed;
-    if (sources[0].dtype == sources[1].dtype && sources[0].dtype == sources[2].dtype) {
-      packed.push_back(count(ops_.pack(join(std::move(sources)))));
-      for (const auto role : kRoles) done(role, layer);
+    if (one_qkv(source_, layer)) {
+      std::vector<MatrixSource> parts;
+      for (const auto role : kQkvRoles) parts.push_back(source_.matrix(role, layer));
+      packed.push_back(count(ops_.pack(join(std::move(parts)))));
+      for (const auto role : kQkvRoles) done(role, layer);
     } else {
-      for (const auto role : kRoles) packed.push_back(pack(role, layer));
+      for (const auto role : kQkvRoles) packed.push_back(pack(role, layer));
     }
     return packed;
   }
 
   PackedMatrix pack(TensorRole role, std::int64_t layer) {
-    auto packed = count(ops_.pack(checkpoint_.matrix(role, layer)));
+    auto packed = count(ops_.pack(source_.matrix(role, layer)));
     done(role, layer);
     return packed;
   }
 
   std::vector<float> norm(TensorRole role, std::int64_t layer) {
-    const FileTensor& tensor = checkpoint_.tensor(role, layer);
-    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
-    dequantize_row(tensor.dtype, tensor.data.data(), tensor.elements(), values.data());
+    auto values = source_.norm(role, layer);
     const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(float));
     weights_.type_bytes += bytes;
     weights_.stored_bytes += bytes;
@@ -109,25 +100,57 @@ class WeightLoader {
   }
 
   void done(TensorRole role, std::int64_t layer) {
-    const FileTensor& tensor = checkpoint_.tensor(role, layer);
-    tensor.file->release(tensor.data);
-    weights_.parameters += tensor.elements();
-    done_bytes_ += static_cast<std::int64_t>(tensor.data.size());
-    if (options_.progress) options_.progress(done_bytes_, total_bytes_);
+    std::int64_t elements = 1;
+    for (const auto dim : tensor_shape(role, config_)) elements *= dim;
+    weights_.parameters += elements;
+    source_.done(role, layer);
   }
 
-  const Checkpoint& checkpoint_;
+  const ModelConfig& config_;
+  WeightSource& source_;
   Ops& ops_;
-  const LoadOptions& options_;
   ModelWeights weights_;
-  std::int64_t done_bytes_ = 0, total_bytes_ = 0;
 };
+
+// Follows WeightBuilder: the same matrices, joined alike.
+std::int64_t memory_bytes(const ModelConfig& config, const WeightSource& source, const Ops& ops) {
+  std::int64_t bytes = 0;
+  for_each_tensor(config, [&](TensorRole role, std::int64_t layer) {
+    const auto shape = tensor_shape(role, config);
+    if (shape.size() == 1) {
+      bytes += shape[0] * static_cast<std::int64_t>(sizeof(float));
+      return;
+    }
+    std::int64_t rows = shape[0];
+    if (role == TensorRole::kQ && one_qkv(source, layer)) rows = config.qkv_size();
+    if ((role == TensorRole::kK || role == TensorRole::kV) && one_qkv(source, layer)) return;
+    if (role == TensorRole::kGate && one_gate_up(source, layer)) rows *= 2;
+    if (role == TensorRole::kUp && one_gate_up(source, layer)) return;
+    bytes += ops.packed_bytes(source.dtype(role, layer), rows, shape[1]);
+  });
+  return bytes;
+}
 
 }  // namespace
 
 ModelWeights load_weights(const Checkpoint& checkpoint, Ops& ops, const LoadOptions& options) {
-  if (options.dtype) throw std::invalid_argument("re-quantising at load is not supported yet");
-  return WeightLoader(checkpoint, ops, options).load();
+  const auto source = make_file_weights(checkpoint, options, ops.num_threads());
+  return WeightBuilder(checkpoint.config(), *source, ops).build();
+}
+
+ModelWeights random_weights(const ModelConfig& config, DType dtype, Ops& ops, std::uint64_t seed) {
+  const auto source = make_random_weights(config, dtype, seed);
+  return WeightBuilder(config, *source, ops).build();
+}
+
+std::int64_t weight_memory_bytes(const Checkpoint& checkpoint, const Ops& ops, std::optional<DType> dtype) {
+  LoadOptions options;
+  options.dtype = dtype;
+  return memory_bytes(checkpoint.config(), *make_file_weights(checkpoint, options, 1), ops);
+}
+
+std::int64_t weight_memory_bytes(const ModelConfig& config, DType dtype, const Ops& ops) {
+  return memory_bytes(config, *make_random_weights(config, dtype, 0), ops);
 }
 
 }  // namespace redline

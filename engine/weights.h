@@ -39,8 +39,19 @@ struct LoadOptions {
   std::function<void(std::int64_t done_bytes, std::int64_t total_bytes)> progress;  // of the file's tensors
 };
 
-/// Reads, converts and packs every tensor. Norms become f32. A tensor's pages are released once it is packed.
-/// Throws ModelFileError where a type's block does not divide a row.
+/// Reads, converts and packs every tensor. Norms become f32. A tensor's pages are released once it is packed;
+/// re-quantising takes a copy of the largest tensor for a while. Throws ModelFileError naming the tensor
+/// where a type's block does not divide a row.
 ModelWeights load_weights(const Checkpoint& checkpoint, Ops& ops, const LoadOptions& options = {});
+
+/// Weights of `config`'s shape, the same for the same seed: every matrix's rows are windows of one pool of
+/// random blocks, |x| up to 2^-5, rms about 0.02; norms are 1. As fast as packing. Throws
+/// std::invalid_argument naming the tensor where the type's block does not divide a row.
+ModelWeights random_weights(const ModelConfig& config, DType dtype, Ops& ops, std::uint64_t seed);
+
+/// ModelWeights::stored_bytes of what load_weights and random_weights would make.
+std::int64_t weight_memory_bytes(const Checkpoint& checkpoint, const Ops& ops,
+                                 std::optional<DType> dtype = {});
+std::int64_t weight_memory_bytes(const ModelConfig& config, DType dtype, const Ops& ops);
 
 }  // namespace redline

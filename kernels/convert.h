@@ -99,4 +99,10 @@ inline void dequantize_row(DType dtype, const std::byte* row, std::int64_t n, fl
   }
 }
 
+/// Stores x[0 .. n) as a row of `dtype` at `row`. Requires n to be a multiple of the type's block. f16 and
+/// bf16 round to nearest even; the quantised types choose scales and round as ggml's reference quantisers do
+/// (q8_0: d = max|x| / 127; q4_0: d = -x / 8 of the x furthest from 0; q4_1: d = (max - min) / 15, m = min),
+/// bit for bit on finite input.
+void quantize_row(DType dtype, const float* x, std::int64_t n, std::byte* row);
+
 }  // namespace redline

@@ -1,0 +1,45 @@
+// What each tensor of a model is for.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/model_config.h"
+
+namespace redline {
+
+/// From kAttnNorm on, one in each layer.
+enum class TensorRole : std::uint8_t {
+  kEmbedding,
+  kFinalNorm,
+  kHead,
+  kAttnNorm,
+  kQ,
+  kK,
+  kV,
+  kO,
+  kFfnNorm,
+  kGate,
+  kUp,
+  kDown
+};
+inline constexpr int kNumTensorRoles = 12;
+constexpr bool is_per_layer(TensorRole role) { return role >= TensorRole::kAttnNorm; }
+
+/// Row-major: embedding and head [V, H], norms [H], q [Hq d, H], k and v [Hkv d, H], o [H, Hq d], gate and
+/// up [F, H], down [H, F].
+std::vector<std::int64_t> tensor_shape(TensorRole role, const ModelConfig& config);
+
+/// Calls visit(role, layer) for every tensor of a model, in the order of the forward pass; a tied model has
+/// no kHead.
+template <class Visit>
+void for_each_tensor(const ModelConfig& config, Visit&& visit) {
+  visit(TensorRole::kEmbedding, std::int64_t{0});
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
+    for (int role = static_cast<int>(TensorRole::kAttnNorm); role < kNumTensorRoles; ++role)
+      visit(static_cast<TensorRole>(role), layer);
+  visit(TensorRole::kFinalNorm, std::int64_t{0});
+  if (!config.tied_embeddings) visit(TensorRole::kHead, std::int64_t{0});
+}
+
+}  // namespace redline
