@@ -9,10 +9,23 @@
 namespace redline {
 namespace {
 
+constexpr cpu::KernelTable kPortable = {"portable",
+                                        {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable,
+                                         &cpu::kQ8_0Portable, &cpu::kQ4_0Portable, &cpu::kQ4_1Portable}};
+#if defined(__x86_64__)
+constexpr cpu::KernelTable kAvx2 = {
+    "avx2",
+    {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2}};
+#endif
+
 // Those that this machine can run, widest first.
 std::vector<const cpu::KernelTable*> usable_tables() {
   std::vector<const cpu::KernelTable*> tables;
-  tables.push_back(&cpu::portable_kernels());
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    tables.push_back(&kAvx2);
+#endif
+  tables.push_back(&kPortable);
   return tables;
 }
 

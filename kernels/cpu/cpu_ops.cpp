@@ -8,8 +8,6 @@ namespace redline {
 namespace {
 
 constexpr std::int64_t kMaxPanelRows = 32;
-// A task's rows: their activations stay in L2 while panels stream past.
-constexpr std::int64_t kRowsPerTask = 192;
 // Enough chunks a thread that a core taken by another process costs a fraction of an operation.
 constexpr std::int64_t kChunksPerThread = 8;
 
@@ -110,7 +108,7 @@ void CpuOps::multiply(TensorView out, TensorView x, const WeightView& weight) {
                        .gate_up = weight.gate_up};
 
   // A few rows: each thread prepares them for itself rather than waiting for the others.
-  if (m <= kernel.tile_tokens) {
+  if (m <= kernel.max_tile_rows) {
     const std::int64_t chunks = std::min(panels, kChunksPerThread * pool_.num_threads());
     std::vector<std::uint8_t> prepared(static_cast<std::size_t>(pool_.num_threads()));
     for (int thread = 0; thread < pool_.num_threads(); ++thread) scratch(thread, activation_bytes);
@@ -130,12 +128,12 @@ void CpuOps::multiply(TensorView out, TensorView x, const WeightView& weight) {
   if (activations_.size() < static_cast<std::size_t>(activation_bytes))
     activations_ = Buffer(static_cast<std::size_t>(activation_bytes));
   task.activations = activations_.data();
-  const std::int64_t tile = kernel.tile_tokens;
+  const std::int64_t tile = cpu::tile_rows(m, kernel.max_tile_rows);
   pool_.run(ceil_div(m, tile), [&](std::int64_t chunk, int) {
     kernel.prepare(activations_.data(), x.f32(), x.row_stride, m, k, chunk * tile,
                    std::min(tile, m - chunk * tile));
   });
-  const std::int64_t rows_per_task = kRowsPerTask / tile * tile, row_tasks = ceil_div(m, rows_per_task);
+  const std::int64_t rows_per_task = cpu::kMaxTaskRows / tile * tile, row_tasks = ceil_div(m, rows_per_task);
   pool_.run(panels * row_tasks, [&](std::int64_t chunk, int) {
     const std::int64_t panel = chunk % panels, first_row = chunk / panels * rows_per_task;
     kernel.multiply(task, panel, panel + 1, first_row, std::min(m, first_row + rows_per_task));

@@ -40,7 +40,7 @@ class CpuOps final : public Ops {
   void do_gather_rows(TensorView out, TensorView x) override;
   void do_copy_kv_blocks(std::span<const KvLayerView> layers, std::span<const BlockCopy> copies) override;
 
-  const cpu::MatrixKernel& matrix(DType dtype) const { return kernels_.matrix[static_cast<int>(dtype)]; }
+  const cpu::MatrixKernel& matrix(DType dtype) const { return *kernels_.matrix[static_cast<int>(dtype)]; }
   PackedMatrix pack_panels(const MatrixSource& first, const MatrixSource* second);
   void multiply(TensorView out, TensorView x, const WeightView& weight);
   /// At least `bytes` of scratch that only `thread` uses, until its next call.

@@ -24,14 +24,20 @@ struct LinearTask {
   bool gate_up = false;
 };
 
-/// The kernels of one weight type. Activations are prepared once per product (quantised, tiled by
-/// `tile_tokens` rows).
+/// Rows in a tile: as many as the kernel takes, but m rows in tiles as equal as they come.
+static constexpr std::int64_t tile_rows(std::int64_t m, std::int64_t most) {
+  const std::int64_t tiles = (m + most - 1) / most;
+  return m == 0 ? most : (m + tiles - 1) / tiles;
+}
+
+/// The kernels of one weight type. Activations are prepared once per product (quantised, in tiles
+/// of tile_rows(m, max_tile_rows)).
 struct MatrixKernel {
   PanelFormat panel;
-  int tile_tokens = 0;
+  int max_tile_rows = 0;
   ComputeType compute = ComputeType::kF32;
   std::int64_t (*activation_bytes)(std::int64_t m, std::int64_t k) = nullptr;
-  /// Prepares rows [first, first + count) of m; first is a multiple of tile_tokens, and so is count unless
+  /// Prepares rows [first, first + count) of m; first is a multiple of the tile, and so is count unless
   /// the rows end there.
   void (*prepare)(std::byte* activations, const float* x, std::int64_t x_stride, std::int64_t m,
                   std::int64_t k, std::int64_t first, std::int64_t count) = nullptr;
@@ -40,11 +46,16 @@ struct MatrixKernel {
                    std::int64_t first_row, std::int64_t last_row) = nullptr;
 };
 
+/// The most rows of activations that one MatrixKernel::multiply is asked for: their sums fit a thread's L1.
+inline constexpr std::int64_t kMaxTaskRows = 192;
+
+extern const MatrixKernel kF32Portable, kF16Portable, kBF16Portable, kQ8_0Portable, kQ4_0Portable,
+    kQ4_1Portable;
+extern const MatrixKernel kF32Avx2, kF16Avx2, kBF16Avx2, kQ8_0Avx2, kQ4_0Avx2, kQ4_1Avx2;
+
 struct KernelTable {
   const char* isa = "";
-  MatrixKernel matrix[kNumDTypes];
+  const MatrixKernel* matrix[kNumDTypes] = {};
 };
-
-const KernelTable& portable_kernels();
 
 }  // namespace redline::cpu

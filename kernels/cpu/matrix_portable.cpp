@@ -131,19 +131,20 @@ void multiply(const LinearTask& task, std::int64_t first_panel, std::int64_t las
 template <DType kType>
 constexpr MatrixKernel kernel() {
   return {.panel = {kType, kRows},
-          .tile_tokens = kTile,
+          .max_tile_rows = kTile,
           .compute = is_float(kType) ? ComputeType::kF32 : ComputeType::kInt8,
           .activation_bytes = activation_bytes<kType>,
           .prepare = prepare<kType>,
           .multiply = multiply<kType>};
 }
 
-constexpr KernelTable kTable = {"portable",
-                                {kernel<DType::kF32>(), kernel<DType::kF16>(), kernel<DType::kBF16>(),
-                                 kernel<DType::kQ8_0>(), kernel<DType::kQ4_0>(), kernel<DType::kQ4_1>()}};
-
 }  // namespace
 
-const KernelTable& portable_kernels() { return kTable; }
+constinit const MatrixKernel kF32Portable = kernel<DType::kF32>();
+constinit const MatrixKernel kF16Portable = kernel<DType::kF16>();
+constinit const MatrixKernel kBF16Portable = kernel<DType::kBF16>();
+constinit const MatrixKernel kQ8_0Portable = kernel<DType::kQ8_0>();
+constinit const MatrixKernel kQ4_0Portable = kernel<DType::kQ4_0>();
+constinit const MatrixKernel kQ4_1Portable = kernel<DType::kQ4_1>();
 
 }  // namespace redline::cpu
