@@ -1,7 +1,6 @@
 #include "engine/cache_size.h"
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -12,16 +11,6 @@ namespace {
 std::string mib(std::int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
 
 }  // namespace
-
-std::int64_t available_memory_bytes() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string key, unit; file >> key;) {
-    std::int64_t kib = 0;
-    file >> kib >> unit;
-    if (key == "MemAvailable:") return kib << 10;
-  }
-  return std::numeric_limits<std::int64_t>::max();
-}
 
 CacheSize plan_cache(const ModelConfig& config, const EngineOptions& options, std::int64_t available_bytes) {
   CacheSize size;

@@ -18,7 +18,4 @@ struct CacheSize {
 /// fits, the context shrinks. Throws std::runtime_error, with both numbers, where a wish does not fit.
 CacheSize plan_cache(const ModelConfig& config, const EngineOptions& options, std::int64_t available_bytes);
 
-/// Memory that this process may still take.
-std::int64_t available_memory_bytes();
-
 }  // namespace redline

@@ -6,6 +6,8 @@
 #include "engine/cache_size.h"
 #include "engine/checkpoint.h"
 #include "engine/engine_core.h"
+#include "engine/memory.h"
+#include "engine/model_shapes.h"
 #include "engine/sampler.h"
 #include "engine/tokenizer.h"
 #include "engine/weights.h"
@@ -56,6 +58,7 @@ const char* name(FinishReason reason) {
   return "";
 }
 
+LoadedModel::LoadedModel() = default;
 LoadedModel::~LoadedModel() = default;
 
 std::shared_ptr<LoadedModel> LoadedModel::open(const std::string& reference, const ModelOptions& options) {
@@ -63,11 +66,27 @@ std::shared_ptr<LoadedModel> LoadedModel::open(const std::string& reference, con
   auto model = std::make_shared<LoadedModel>();
   model->config = checkpoint.config();
   model->ops = make_cpu_ops(options.cpu);
+  require_memory(reference, weight_memory_bytes(checkpoint, *model->ops, options.dtype),
+                 available_memory_bytes());
   TokenizerSpec spec = checkpoint.tokenizer_spec();
   model->end_tokens = spec.end_of_generation_ids;
   model->tokenizer = std::make_unique<Tokenizer>(std::move(spec));
   model->weights = std::make_unique<ModelWeights>(
       load_weights(checkpoint, *model->ops, {.dtype = options.dtype, .progress = options.progress}));
+  return model;
+}
+
+std::shared_ptr<LoadedModel> LoadedModel::random(const std::string& shape, DType dtype,
+                                                 const ModelOptions& options) {
+  const std::optional<ModelConfig> config = named_shape(shape);
+  if (!config)
+    throw std::invalid_argument("there is no shape named " + shape + "; known are " + shape_names());
+  auto model = std::make_shared<LoadedModel>();
+  model->config = *config;
+  model->ops = make_cpu_ops(options.cpu);
+  require_memory(shape + " in " + name(dtype), weight_memory_bytes(*config, dtype, *model->ops),
+                 available_memory_bytes());
+  model->weights = std::make_unique<ModelWeights>(random_weights(model->config, dtype, *model->ops, 1));
   return model;
 }
 

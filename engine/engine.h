@@ -37,7 +37,7 @@ struct LoadedModel {
   /// A named shape (engine/model_shapes.h) with random weights; no tokenizer.
   static std::shared_ptr<LoadedModel> random(const std::string& shape, DType dtype,
                                              const ModelOptions& options);
-  LoadedModel() = default;
+  LoadedModel();
   ~LoadedModel();
 
   ModelConfig config;

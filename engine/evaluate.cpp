@@ -5,6 +5,7 @@
 
 #include "engine/batch.h"
 #include "engine/cache_size.h"
+#include "engine/memory.h"
 #include "engine/model.h"
 #include "engine/weights.h"
 

@@ -1,0 +1,251 @@
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <random>
+#include <thread>
+
+#include "tests/engine/tiny_model.h"
+
+namespace redline {
+namespace {
+
+using Tokens = std::vector<std::int32_t>;
+
+// Every token of one answer with its log-probabilities: equal only where the logits were.
+struct Trace {
+  Tokens tokens;
+  std::vector<float> logprobs;
+  FinishReason reason = FinishReason::kNone;
+  std::string error;
+  bool operator==(const Trace&) const = default;
+};
+
+std::vector<Trace> collect(Stream& stream, std::int32_t n = 1) {
+  std::vector<Trace> traces(static_cast<std::size_t>(n));
+  while (const auto event = stream.next()) {
+    Trace& trace = traces[static_cast<std::size_t>(event->index)];
+    trace.tokens.insert(trace.tokens.end(), event->token_ids.begin(), event->token_ids.end());
+    for (const auto& token : event->logprobs)
+      for (const TokenLogprob& entry : token) trace.logprobs.push_back(entry.logprob);
+    EXPECT_EQ(trace.reason, FinishReason::kNone) << "nothing follows the last event";
+    trace.reason = event->finish_reason;
+    trace.error = event->error;
+  }
+  return traces;
+}
+
+Request request_of(Tokens prompt, std::int32_t max_tokens) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.sampling.max_tokens = max_tokens;
+  request.sampling.num_logprobs = 3;
+  return request;
+}
+
+EngineOptions small_options() {
+  EngineOptions options;
+  options.max_context = 512;
+  options.max_batched_tokens = 64;
+  options.max_sequences = 8;
+  return options;
+}
+
+TEST(Engine, GeneratesTheNumberOfTokensAskedFor) {
+  Engine engine(tiny_model(), small_options());
+  const auto stream = engine.submit(request_of({1, 2, 3}, 9));
+  const Trace trace = collect(*stream)[0];
+  EXPECT_EQ(trace.tokens.size(), 9u);
+  EXPECT_EQ(trace.reason, FinishReason::kLength);
+  EXPECT_TRUE(stream->finished());
+  EXPECT_EQ(stream->usage().generated_tokens, 9);
+  EXPECT_EQ(stream->usage().decode.tokens, 8) << "prefill yields the first token";
+}
+
+TEST(Engine, StopsAtTheEndOfTheContext) {
+  EngineOptions options = small_options();
+  options.max_context = 40;
+  Engine engine(tiny_model(), options);
+  const auto stream = engine.submit(request_of(random_tokens(30, 1, 211), -1));
+  EXPECT_EQ(collect(*stream)[0].tokens.size(), 10u);
+}
+
+// The promise of the whole engine: what a request computes does not depend on what runs beside it, how its
+// prompt is chunked, what the prefix cache held, whether it was preempted, or how many threads ran.
+TEST(Engine, ResultsAreBitIdenticalWhateverTheCircumstances) {
+  const std::uint32_t seed = 20240607;
+  std::mt19937 random(seed);
+  std::vector<Request> requests;
+  const Tokens shared = random_tokens(70, 3, 211);
+  for (std::uint32_t i = 0; i < 10; ++i) {
+    Tokens prompt(shared.begin(), shared.begin() + (i % 3 == 0 ? 50 : 0));
+    const Tokens own = random_tokens(1 + random() % 60, i + 10, 211);
+    prompt.insert(prompt.end(), own.begin(), own.end());
+    requests.push_back(request_of(prompt, static_cast<std::int32_t>(20 + random() % 60)));
+    requests.back().sampling.temperature = i % 2 ? 0.8f : 0.0f;
+    requests.back().sampling.seed = i;
+  }
+  for (const DType dtype : {DType::kQ8_0, DType::kBF16}) {
+    std::vector<Trace> expected;
+    {
+      EngineOptions alone = small_options();
+      alone.max_batched_tokens = 512;
+      alone.prefix_cache = false;
+      Engine engine(tiny_model(dtype, 1), alone);
+      for (const Request& request : requests) expected.push_back(collect(*engine.submit(request))[0]);
+    }
+    for (int trial = 0; trial < 6; ++trial) {
+      EngineOptions options = small_options();
+      options.max_batched_tokens = std::vector{16, 33, 64, 512, 20, 100}[static_cast<std::size_t>(trial)];
+      options.prefix_cache = trial % 2 == 0;
+      options.max_sequences = trial == 3 ? 3 : 8;
+      if (trial >= 2) {  // about 20 blocks of 16: preemption
+        options.max_context = 0;
+        options.kv_memory_bytes = 20 * 16 * 2 * 32 * 2 * 2;
+      }
+      Engine engine(tiny_model(dtype, 1 + trial % 3), options);
+      std::vector<std::unique_ptr<Stream>> streams;
+      for (const Request& request : requests) streams.push_back(engine.submit(request));
+      for (std::size_t i = 0; i < requests.size(); ++i)
+        EXPECT_EQ(collect(*streams[i])[0], expected[i])
+            << "seed " << seed << ", request " << i << ", trial " << trial << ", " << name(dtype);
+      if (trial >= 2) {
+        EXPECT_GT(engine.stats().num_preemptions, 0) << "trial " << trial;
+      }
+    }
+  }
+}
+
+TEST(Engine, AnswersOfOneRequestDifferAndMatchTheirOwnSeedsAlone) {
+  Engine engine(tiny_model(), small_options());
+  Request request = request_of(random_tokens(37, 5, 211), 12);
+  request.sampling.temperature = 1;
+  request.sampling.seed = 4;
+  const Trace alone = collect(*engine.submit(request))[0];
+  request.n = 4;
+  const auto stream = engine.submit(request);
+  const auto traces = collect(*stream, 4);
+  EXPECT_EQ(traces[0], alone);
+  for (std::size_t i = 1; i < 4; ++i) {
+    EXPECT_EQ(traces[i].tokens.size(), 12u);
+    EXPECT_NE(traces[i].tokens, traces[0].tokens);
+  }
+  EXPECT_EQ(stream->usage().generated_tokens, 48);
+}
+
+TEST(Engine, APrefixIsComputedOnceAndCountedAsCached) {
+  Engine engine(tiny_model(), small_options());
+  const Tokens prompt = random_tokens(100, 8, 211);
+  const auto first = engine.submit(request_of(prompt, 2));
+  const Trace expected = collect(*first)[0];
+  const auto second = engine.submit(request_of(prompt, 2));
+  EXPECT_EQ(collect(*second)[0], expected);
+  EXPECT_EQ(first->usage().cached_tokens, 0);
+  EXPECT_EQ(second->usage().cached_tokens, 96) << "six whole blocks of 16";
+  EXPECT_EQ(second->usage().prefill.tokens, 4);
+
+  Request salted = request_of(prompt, 2);
+  salted.cache_salt = "another tenant";
+  const auto third = engine.submit(salted);
+  EXPECT_EQ(collect(*third)[0], expected);
+  EXPECT_EQ(third->usage().cached_tokens, 0);
+}
+
+TEST(Engine, RequestsSharesSumToTheSteps) {
+  std::array<Counts, kNumPhases> steps{}, requests{};
+  {
+    EngineOptions options = small_options();
+    options.max_context = 0;
+    options.kv_memory_bytes = 20 * 16 * 2 * 32 * 2 * 2;
+    Engine engine(tiny_model(), options, [&](const StepRecord& record) {
+      for (std::size_t p = 0; p < kNumPhases; ++p) steps[p] += record.counts->phase[p];
+    });
+    std::vector<std::unique_ptr<Stream>> streams;
+    for (std::uint32_t i = 0; i < 8; ++i)
+      streams.push_back(engine.submit(request_of(random_tokens(60, i, 211), 30)));
+    for (const auto& stream : streams) {
+      collect(*stream);
+      requests[0] += stream->usage().prefill;
+      requests[1] += stream->usage().decode;
+    }
+    EXPECT_GT(engine.stats().num_preemptions, 0);
+  }
+  EXPECT_EQ(requests[0], steps[0]);
+  EXPECT_EQ(requests[1], steps[1]);
+  EXPECT_GT(steps[0].wasted_tokens, 0) << "preempted sequences are computed again";
+}
+
+TEST(Engine, AbortEndsARequestAndFreesItsBlocks) {
+  Engine engine(tiny_model(), small_options());
+  auto doomed = engine.submit(request_of({1, 2, 3}, 400));
+  auto other = engine.submit(request_of({4, 5}, 20));
+  ASSERT_TRUE(doomed->next());
+  doomed->abort();
+  EXPECT_EQ(collect(*doomed)[0].reason, FinishReason::kAborted);
+  EXPECT_EQ(collect(*other)[0].tokens.size(), 20u);
+  auto dropped = engine.submit(request_of({1, 2, 3}, 400));
+  dropped.reset();
+  EXPECT_EQ(collect(*engine.submit(request_of({9}, 3)))[0].tokens.size(), 3u);
+  for (int i = 0; i < 200 && engine.stats().num_running > 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(engine.stats().num_running, 0);
+  EXPECT_EQ(engine.stats().kv_usage, 0);
+}
+
+TEST(Engine, ShuttingDownEndsEveryStream) {
+  std::unique_ptr<Stream> stream;
+  {
+    Engine engine(tiny_model(), small_options());
+    stream = engine.submit(request_of({1, 2, 3}, 450));
+  }
+  EXPECT_EQ(collect(*stream)[0].reason, FinishReason::kAborted);
+}
+
+TEST(Engine, RefusesWhatCanNeverRunWithBothNumbers) {
+  Engine engine(tiny_model(), small_options());
+  const auto refused = [&](const Request& request, const std::string& first, const std::string& second) {
+    try {
+      engine.submit(request);
+      ADD_FAILURE() << "accepted; expected " << first;
+    } catch (const std::invalid_argument& e) {
+      EXPECT_NE(std::string(e.what()).find(first), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find(second), std::string::npos) << e.what();
+    }
+  };
+  refused(request_of({}, 1), "empty", "one");
+  refused(request_of(random_tokens(600, 1, 211), 1), "600", "512");
+  refused(request_of({5, 211}, 1), "211", "210");
+  refused(request_of({5}, 0), "max_tokens", "0");
+  Request many = request_of({5}, 1);
+  many.n = 9;
+  refused(many, "9", "8");
+  Request hot = request_of({5}, 1);
+  hot.sampling.top_p = 2;
+  refused(hot, "top_p", "1");
+}
+
+TEST(Engine, SubmitsAndAbortsFromManyThreads) {
+  Engine engine(tiny_model(), small_options());
+  std::atomic<int> finished{0};
+  std::vector<std::thread> threads;
+  for (std::uint32_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (std::uint32_t i = 0; i < 12; ++i) {
+        auto stream =
+            engine.submit(request_of(random_tokens(1 + (t * 7 + i * 13) % 50, t * 100 + i, 211), 8));
+        if (i % 3 == 0) stream->abort();
+        const Trace trace = collect(*stream)[0];
+        if (i % 3 != 0) {
+          EXPECT_EQ(trace.tokens.size(), 8u);
+        }
+        EXPECT_NE(trace.reason, FinishReason::kNone);
+        finished += 1;
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(finished, 48);
+}
+
+}  // namespace
+}  // namespace redline
