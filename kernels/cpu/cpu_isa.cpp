@@ -11,11 +11,15 @@ namespace {
 
 constexpr cpu::KernelTable kPortable = {"portable",
                                         {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable,
-                                         &cpu::kQ8_0Portable, &cpu::kQ4_0Portable, &cpu::kQ4_1Portable}};
+                                         &cpu::kQ8_0Portable, &cpu::kQ4_0Portable, &cpu::kQ4_1Portable},
+                                        &cpu::kAttentionPortable,
+                                        &cpu::kElementwisePortable};
 #if defined(__x86_64__)
 constexpr cpu::KernelTable kAvx2 = {
     "avx2",
-    {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2}};
+    {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2},
+    &cpu::kAttentionAvx2,
+    &cpu::kElementwiseAvx2};
 #endif
 
 // Those that this machine can run, widest first.

@@ -16,7 +16,10 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 }  // namespace
 
 CpuOps::CpuOps(const cpu::KernelTable& kernels, int num_threads)
-    : kernels_(kernels), pool_(num_threads), scratch_(static_cast<std::size_t>(num_threads)) {}
+    : kernels_(kernels),
+      pool_(num_threads),
+      attention_(*kernels.attention, pool_),
+      scratch_(static_cast<std::size_t>(num_threads)) {}
 
 std::string CpuOps::name() const { return std::string("cpu ") + kernels_.isa; }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/paged_attention.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/ops.h"
 
@@ -43,11 +44,14 @@ class CpuOps final : public Ops {
   const cpu::MatrixKernel& matrix(DType dtype) const { return *kernels_.matrix[static_cast<int>(dtype)]; }
   PackedMatrix pack_panels(const MatrixSource& first, const MatrixSource* second);
   void multiply(TensorView out, TensorView x, const WeightView& weight);
+  template <class Body>
+  void for_each_row(std::int64_t rows, std::int64_t elements_per_row, Body&& body);
   /// At least `bytes` of scratch that only `thread` uses, until its next call.
   std::byte* scratch(int thread, std::int64_t bytes);
 
   const cpu::KernelTable& kernels_;
   mutable ThreadPool pool_;
+  cpu::PagedAttention attention_;
   Buffer activations_;           // prepared rows that all threads read
   std::vector<Buffer> scratch_;  // by thread
 };

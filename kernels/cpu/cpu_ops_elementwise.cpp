@@ -1,49 +1,94 @@
-// The operations of CpuOps that work row by row: embedding, norms, activation, gather.
+// The operations of CpuOps that work row by row.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
+#include "kernels/check.h"
 #include "kernels/cpu/cpu_ops.h"
 
 namespace redline {
 
+// Calls body(row) for every row, so many at once as are worth waking a thread for: few run on the caller.
+template <class Body>
+void CpuOps::for_each_row(std::int64_t rows, std::int64_t elements_per_row, Body&& body) {
+  constexpr std::int64_t kElementsPerChunk = 8192;  // about a microsecond
+  const std::int64_t rows_per_chunk = std::max<std::int64_t>(1, kElementsPerChunk / elements_per_row);
+  pool_.run((rows + rows_per_chunk - 1) / rows_per_chunk, [&](std::int64_t chunk, int) {
+    const std::int64_t end = std::min(rows, (chunk + 1) * rows_per_chunk);
+    for (std::int64_t row = chunk * rows_per_chunk; row < end; ++row) body(row);
+  });
+}
+
 void CpuOps::do_embed(TensorView out, const WeightView& table) {
-  pool_.run(out.rows, [&](std::int64_t row, int) {
+  for_each_row(out.rows, out.cols, [&](std::int64_t row) {
     unpack_row(table, batch().token_ids[static_cast<std::size_t>(row)], out.f32(row));
   });
 }
 
 void CpuOps::do_rms_norm(TensorView out, TensorView x, const float* weight, float eps) {
-  for (std::int64_t row = 0; row < x.rows; ++row) {
-    const float* in = x.f32(row);
-    float* to = out.f32(row);
-    float sum = 0;
-    for (std::int64_t i = 0; i < x.cols; ++i) sum += in[i] * in[i];
-    const float scale = 1 / std::sqrt(sum / static_cast<float>(x.cols) + eps);
-    for (std::int64_t i = 0; i < x.cols; ++i) to[i] = in[i] * scale * weight[i];
-  }
+  for_each_row(x.rows, x.cols, [&](std::int64_t row) {
+    kernels_.elementwise->rms_norm(out.f32(row), x.f32(row), weight, x.cols, eps);
+  });
 }
 
 void CpuOps::do_add_rms_norm(TensorView out, TensorView residual, TensorView delta, const float* weight,
                              float eps) {
-  for (std::int64_t row = 0; row < out.rows; ++row)
-    for (std::int64_t i = 0; i < out.cols; ++i) residual.f32(row)[i] += delta.f32(row)[i];
-  do_rms_norm(out, residual, weight, eps);
-}
-
-void CpuOps::do_silu_mul(TensorView out, TensorView gate, TensorView up) {
-  pool_.run(out.rows, [&](std::int64_t row, int) {
-    for (std::int64_t i = 0; i < out.cols; ++i) {
-      const float g = gate.f32(row)[i];
-      out.f32(row)[i] = g / (1 + std::exp(-g)) * up.f32(row)[i];
-    }
+  for_each_row(out.rows, out.cols, [&](std::int64_t row) {
+    kernels_.elementwise->add_rms_norm(out.f32(row), residual.f32(row), delta.f32(row), weight, out.cols,
+                                       eps);
   });
 }
 
+void CpuOps::do_silu_mul(TensorView out, TensorView gate, TensorView up) {
+  for_each_row(out.rows, out.cols, [&](std::int64_t row) {
+    kernels_.elementwise->silu_mul(out.f32(row), gate.f32(row), up.f32(row), out.cols);
+  });
+}
+
+void CpuOps::do_rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rope,
+                                  const KvLayerView& kv) {
+  REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16, "the cache is f32 or bf16");
+  for_each_row(qkv.rows, qkv.cols, [&](std::int64_t row) {
+    const std::int64_t position = batch().positions[static_cast<std::size_t>(row)];
+    const std::int64_t slot = batch().slots[static_cast<std::size_t>(row)];
+    REDLINE_CHECK(position >= 0 && position < rope.num_positions, "the rope table covers every position");
+    REDLINE_CHECK(slot >= 0 && slot < kv.num_blocks * kv.block_size, "a slot of the cache");
+    const std::int64_t block = slot / kv.block_size, angles = position * (rope.rotary_dim / 2);
+    const int offset = static_cast<int>(slot % kv.block_size);
+    kernels_.elementwise->rope_and_store(
+        {.heads = qkv.f32(row),
+         .cos = rope.cos + angles,
+         .sin = rope.sin + angles,
+         .k = kv.k_tile(block, 0) + kv.k_index(offset, 0) * kv.element_bytes(),
+         .v = kv.v_tile(block, 0) + kv.v_index(offset, 0) * kv.element_bytes(),
+         .head_bytes = 2 * kv.tile_bytes(),
+         .num_q_heads = num_q_heads,
+         .num_kv_heads = kv.num_kv_heads,
+         .head_dim = kv.head_dim,
+         .rotary_dim = rope.rotary_dim,
+         .block_size = kv.block_size,
+         .bf16 = kv.dtype == DType::kBF16});
+  });
+}
+
+void CpuOps::do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
+                                float scale) {
+  attention_.run(batch(), out, qkv, num_q_heads, kv, scale);
+}
+
 void CpuOps::do_gather_rows(TensorView out, TensorView x) {
-  for (std::int64_t row = 0; row < out.rows; ++row)
+  for_each_row(out.rows, out.cols, [&](std::int64_t row) {
     std::memcpy(out.f32(row), x.f32(batch().logit_rows[static_cast<std::size_t>(row)]),
                 static_cast<std::size_t>(x.cols) * sizeof(float));
+  });
+}
+
+void CpuOps::do_copy_kv_blocks(std::span<const KvLayerView> layers, std::span<const BlockCopy> copies) {
+  pool_.run(static_cast<std::int64_t>(layers.size()), [&](std::int64_t i, int) {
+    const KvLayerView& layer = layers[static_cast<std::size_t>(i)];
+    for (const BlockCopy& copy : copies)
+      std::memcpy(layer.k_tile(copy.target, 0), layer.k_tile(copy.source, 0),
+                  static_cast<std::size_t>(layer.block_bytes()));
+  });
 }
 
 }  // namespace redline

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/panel_layout.h"
 #include "kernels/dtype.h"
 
@@ -56,6 +58,8 @@ extern const MatrixKernel kF32Avx2, kF16Avx2, kBF16Avx2, kQ8_0Avx2, kQ4_0Avx2, k
 struct KernelTable {
   const char* isa = "";
   const MatrixKernel* matrix[kNumDTypes] = {};
+  const AttentionKernels* attention = nullptr;
+  const ElementwiseKernels* elementwise = nullptr;
 };
 
 }  // namespace redline::cpu

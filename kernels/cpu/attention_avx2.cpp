@@ -1,0 +1,10 @@
+#if defined(__x86_64__)
+#include "kernels/cpu/attention_kernel.h"
+#include "kernels/cpu/lanes_avx2.h"
+
+namespace redline::cpu {
+
+const AttentionKernels kAttentionAvx2 = {Attention<Lanes>::attend_segments, Attention<Lanes>::finish};
+
+}  // namespace redline::cpu
+#endif

@@ -1,0 +1,12 @@
+#if defined(__x86_64__)
+#include "kernels/cpu/elementwise_kernel.h"
+#include "kernels/cpu/lanes_avx2.h"
+
+namespace redline::cpu {
+
+const ElementwiseKernels kElementwiseAvx2 = {Elementwise<Lanes>::rms_norm, Elementwise<Lanes>::add_rms_norm,
+                                             Elementwise<Lanes>::silu_mul,
+                                             Elementwise<Lanes>::rope_and_store};
+
+}  // namespace redline::cpu
+#endif

@@ -1,0 +1,24 @@
+// Every set of CPU kernels that this machine can run; AVX-512's under emulation, so that they run anywhere.
+#pragma once
+
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/kernel_table.h"
+
+namespace redline {
+namespace cpu {
+
+// Found by GoogleTest, which otherwise names a test by the table's bytes.
+inline void PrintTo(const KernelTable& kernels, std::ostream* out) { *out << kernels.isa; }
+
+}  // namespace cpu
+
+/// Tables for CpuOps. Those that stand for the emulated kernels have portable matrix products.
+const std::vector<cpu::KernelTable>& kernels_under_test();
+
+/// The table's name, for test names.
+inline std::string name_of(const cpu::KernelTable& kernels) { return kernels.isa; }
+
+}  // namespace redline
