@@ -1,0 +1,185 @@
+#include "engine/meter/estimate.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace redline {
+namespace {
+
+constexpr std::int64_t kNormBytes = 4;
+
+std::int64_t sum(const ElementsByDType& elements) {
+  std::int64_t total = 0;
+  for (const std::int64_t n : elements) total += n;
+  return total;
+}
+
+std::int64_t bytes_of(DType dtype, std::int64_t elements) { return row_bytes(dtype, elements); }
+
+std::int64_t bytes_of(const ElementsByDType& elements) {
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i < elements.size(); ++i) total += bytes_of(static_cast<DType>(i), elements[i]);
+  return total;
+}
+
+// The least n in [1, limit] where `holds`, which once true stays true.
+template <class Holds>
+std::optional<std::int64_t> least(std::int64_t limit, Holds&& holds) {
+  if (!holds(limit)) return std::nullopt;
+  std::int64_t low = 0, high = limit;
+  while (high - low > 1) {
+    const std::int64_t middle = low + (high - low) / 2;
+    (holds(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+bool compute_bound(const Work& work, const Peaks& peaks) {
+  const auto v = verdict(work, peaks);
+  return v && v->compute_s > v->memory_s;
+}
+
+}  // namespace
+
+std::int64_t StoredWeights::parameters() const {
+  return sum(projections) + sum(ffn) + norm_elements + (tied ? 1 : 2) * table_elements;
+}
+
+std::int64_t StoredWeights::bytes() const {
+  return bytes_of(projections) + bytes_of(ffn) + kNormBytes * norm_elements +
+         bytes_of(embedding, table_elements) + (tied ? 0 : bytes_of(head, table_elements));
+}
+
+StoredWeights stored_weights(const ModelConfig& c, DType dtype) {
+  StoredWeights w;
+  const auto type = static_cast<std::size_t>(dtype);
+  w.projections[type] = c.num_layers * (c.hidden_size * c.qkv_size() + c.q_size() * c.hidden_size);
+  w.ffn[type] = c.num_layers * 3 * c.hidden_size * c.ffn_size;
+  w.norm_elements = (2 * c.num_layers + 1) * c.hidden_size;
+  w.table_elements = c.vocab_size * c.hidden_size;
+  w.embedding = w.head = dtype;
+  w.tied = c.tied_embeddings;
+  return w;
+}
+
+StoredWeights stored_weights(const Checkpoint& checkpoint, std::optional<DType> dtype) {
+  const ModelConfig& c = checkpoint.config();
+  const auto stored = [&](TensorRole role, std::int64_t layer = 0) {
+    return dtype ? *dtype : checkpoint.tensor(role, layer).dtype;
+  };
+  StoredWeights w = stored_weights(c, DType::kF32);  // for what no type changes
+  w.projections = w.ffn = {};
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+    const auto add = [&](ElementsByDType& elements, TensorRole role, std::int64_t rows, std::int64_t cols) {
+      elements[static_cast<std::size_t>(stored(role, layer))] += rows * cols;
+    };
+    add(w.projections, TensorRole::kQ, c.q_size(), c.hidden_size);
+    add(w.projections, TensorRole::kK, c.kv_size(), c.hidden_size);
+    add(w.projections, TensorRole::kV, c.kv_size(), c.hidden_size);
+    add(w.projections, TensorRole::kO, c.hidden_size, c.q_size());
+    add(w.ffn, TensorRole::kGate, c.ffn_size, c.hidden_size);
+    add(w.ffn, TensorRole::kUp, c.ffn_size, c.hidden_size);
+    add(w.ffn, TensorRole::kDown, c.hidden_size, c.ffn_size);
+  }
+  w.embedding = stored(TensorRole::kEmbedding);
+  w.head = w.tied ? w.embedding : stored(TensorRole::kHead);
+  return w;
+}
+
+Work& Work::operator+=(const Work& other) {
+  projections += other.projections;
+  attention += other.attention;
+  ffn += other.ffn;
+  head += other.head;
+  for (std::size_t i = 0; i < flops_by_type.size(); ++i) flops_by_type[i] += other.flops_by_type[i];
+  weights += other.weights;
+  kv_read += other.kv_read;
+  kv_write += other.kv_write;
+  return *this;
+}
+
+std::optional<Verdict> verdict(const Work& work, const Peaks& peaks) {
+  if (peaks.bandwidth <= 0) return std::nullopt;
+  Verdict v;
+  v.memory_s = static_cast<double>(work.bytes()) / peaks.bandwidth;
+  for (std::size_t i = 0; i < peaks.flops.size(); ++i) {
+    if (work.flops_by_type[i] == 0) continue;
+    if (peaks.flops[i] <= 0) return std::nullopt;
+    v.compute_s += static_cast<double>(work.flops_by_type[i]) / peaks.flops[i];
+  }
+  return v;
+}
+
+Estimate::Estimate(const ModelConfig& config, const StoredWeights& weights, DType kv_dtype,
+                   ComputeOf compute_of)
+    : config_(config), weights_(weights), kv_dtype_(kv_dtype), compute_of_(std::move(compute_of)) {}
+
+std::int64_t Estimate::kv_bytes_per_token() const {
+  return 2 * config_.num_layers * bytes_of(kv_dtype_, config_.kv_size());
+}
+
+Work Estimate::step(std::span<const SequenceShape> sequences) const {
+  const ModelConfig& c = config_;
+  std::int64_t tokens = 0, logit_rows = 0, cached = 0, pairs = 0;
+  for (const SequenceShape& s : sequences) {
+    tokens += s.num_new;
+    logit_rows += s.num_logit_rows;
+    cached += s.num_cached;
+    // Token i of a sequence attends to i tokens: the sum of num_cached + 1 to num_cached + num_new.
+    const std::int64_t known = s.num_cached + s.num_new;
+    pairs += (known * (known + 1) - s.num_cached * (s.num_cached + 1)) / 2;
+  }
+  Work work;
+  const auto count = [&](std::int64_t& part, std::int64_t flops, OpKind kind, DType dtype) {
+    part += flops;
+    work.flops_by_type[static_cast<std::size_t>(compute_of_(kind, dtype))] += flops;
+  };
+  for (std::size_t i = 0; i < kNumDTypes; ++i) {
+    const DType dtype = static_cast<DType>(i);
+    count(work.projections, 2 * tokens * weights_.projections[i], OpKind::kLinear, dtype);
+    count(work.ffn, 2 * tokens * weights_.ffn[i], OpKind::kLinear, dtype);
+  }
+  count(work.attention, 4 * c.num_layers * c.q_size() * pairs, OpKind::kPagedAttention, kv_dtype_);
+  count(work.head, 2 * c.hidden_size * c.vocab_size * logit_rows, OpKind::kLinear, weights_.head);
+
+  const bool head_is_read = logit_rows > 0;
+  work.weights =
+      bytes_of(weights_.projections) + bytes_of(weights_.ffn) + kNormBytes * weights_.norm_elements;
+  if (head_is_read) work.weights += bytes_of(weights_.head, weights_.table_elements);
+  if (!(head_is_read && weights_.tied)) work.weights += tokens * bytes_of(weights_.embedding, c.hidden_size);
+  work.kv_read = cached * kv_bytes_per_token();
+  work.kv_write = tokens * kv_bytes_per_token();
+  return work;
+}
+
+Work Estimate::prefill(std::int64_t num_tokens, std::int64_t num_cached, std::int64_t chunk_tokens) const {
+  if (chunk_tokens <= 0) chunk_tokens = num_tokens;
+  Work work;
+  for (std::int64_t done = 0; done < num_tokens; done += chunk_tokens) {
+    const std::int64_t chunk = std::min(chunk_tokens, num_tokens - done);
+    const SequenceShape shape{num_cached + done, chunk, done + chunk == num_tokens ? 1 : 0};
+    work += step({&shape, 1});
+  }
+  return work;
+}
+
+Work Estimate::decode(std::int64_t batch, std::int64_t depth) const {
+  return step(std::vector<SequenceShape>(static_cast<std::size_t>(batch), SequenceShape{depth, 1, 1}));
+}
+
+std::optional<std::int64_t> Estimate::prefill_crossover(const Peaks& peaks, std::int64_t limit) const {
+  return least(limit, [&](std::int64_t n) { return compute_bound(prefill(n), peaks); });
+}
+
+std::optional<std::int64_t> Estimate::decode_crossover(const Peaks& peaks, std::int64_t depth,
+                                                       std::int64_t limit) const {
+  return least(limit, [&](std::int64_t n) { return compute_bound(decode(n, depth), peaks); });
+}
+
+std::int64_t Estimate::sequences_that_fit(std::int64_t memory_bytes, std::int64_t length) const {
+  const std::int64_t left = memory_bytes - weights_.bytes();
+  return left <= 0 ? 0 : left / (length * kv_bytes_per_token());
+}
+
+}  // namespace redline
