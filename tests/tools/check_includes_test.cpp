@@ -2,7 +2,7 @@
 
 #include "tests/tools/shell.h"
 
-namespace redline {
+namespace redline::tests {
 namespace {
 
 ShellResult check(const std::string& root) {
@@ -43,4 +43,4 @@ TEST(IncludeDirection, AllowsADownwardInclude) {
 }
 
 }  // namespace
-}  // namespace redline
+}  // namespace redline::tests

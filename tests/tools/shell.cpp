@@ -8,7 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 
-namespace redline {
+namespace redline::tests {
 namespace {
 
 std::string contents(const std::string& path) {
@@ -26,6 +26,23 @@ ShellResult shell(const std::string& command) {
   const int status = std::system(redirected.c_str());
   return {WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), contents(scratch.path("out")),
           contents(scratch.path("err"))};
+}
+
+ShellResult redline(const std::string& arguments) {
+  return shell(shell_word(REDLINE_BINARY_DIR "/redline") + " " + arguments);
+}
+
+std::string test_model() {
+  const char* named = std::getenv("REDLINE_TEST_MODEL");
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  const std::string path =
+      named != nullptr ? std::string(named)
+                       : (cache != nullptr ? std::string(cache) : std::string(home ? home : "") + "/.cache") +
+                             "/redline/SmolLM2-135M-Instruct.Q4_1.gguf";
+  if (!std::filesystem::exists(path))
+    throw std::runtime_error(path + ": the test model is not there; tools/get_model.sh gets it");
+  return shell_word(path);
 }
 
 std::string shell_word(std::string_view text) {
@@ -48,4 +65,4 @@ std::string ScratchDirectory::write(const std::string& name, std::string_view co
   return path(name);
 }
 
-}  // namespace redline
+}  // namespace redline::tests

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace redline {
+namespace redline::tests {
 
 struct ShellResult {
   int status = 0;  // the exit status; 128 + the signal's number where one ended it
@@ -13,6 +13,13 @@ struct ShellResult {
 
 /// Runs `command` by sh -c in the repository's root, with an empty standard input unless it redirects one.
 ShellResult shell(const std::string& command);
+
+/// Runs the built program with `arguments`, as words of the shell.
+ShellResult redline(const std::string& arguments);
+
+/// The real model that tests run, SmolLM2-135M-Instruct, as a word of the shell: REDLINE_TEST_MODEL, else
+/// where tools/get_model.sh keeps it. Throws std::runtime_error where it is not.
+std::string test_model();
 
 /// `text` as one word of a shell command.
 std::string shell_word(std::string_view text);
@@ -33,4 +40,4 @@ class ScratchDirectory {
   std::string path_;
 };
 
-}  // namespace redline
+}  // namespace redline::tests

@@ -1,0 +1,113 @@
+#include "tools/redline/options.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+namespace redline {
+namespace {
+
+constexpr double kLargest = 1e6;
+constexpr std::int32_t kMaxTokens = std::numeric_limits<std::int32_t>::max();
+
+}  // namespace
+
+void add_model_argument(Flags& flags, std::string& model, bool required) {
+  flags.argument("MODEL", "A .gguf file, a directory with safetensors, or a cached repository's id", model,
+                 required);
+}
+
+void ModelFlags::add_to(Flags& flags) {
+  flags.dtype("--dtype",
+              "Store the weights as f32, f16, bf16, q8_0, q4_0 or q4_1 (default: as the file does)", dtype);
+  flags.number("--threads", "Threads (default: one per core)", threads, 1, 4096);
+  flags.text("--device", "NAME", "Where it runs: cpu", device);
+}
+
+ModelOptions ModelFlags::options() const {
+  if (device != "cpu") throw UsageError("--device: '" + device + "' is not there; there is cpu");
+  ModelOptions options;
+  options.dtype = dtype;
+  options.cpu.threads = threads;
+  return options;
+}
+
+void CacheFlags::add_to(Flags& flags) {
+  flags.size("-c,--ctx", "The longest sequence, in tokens (default: the model's own)", options.max_context,
+             1);
+  flags.dtype("--kv-dtype", "The cache's type: bf16 or f32", options.kv_dtype, {DType::kBF16, DType::kF32});
+  flags.size("--kv-memory", "Bytes for the cache (default: enough for --ctx)", options.kv_memory_bytes, 1);
+}
+
+void SamplingFlags::add_to(Flags& flags) {
+  flags.size("-n,--max-tokens", "Generate at most this many tokens (default: to the context's end)",
+             max_tokens, 1);
+  flags.number("--temp", "Temperature; 0 takes the likeliest token", params.temperature, 0, kLargest);
+  flags.number("--top-k", "Sample from the N likeliest tokens; 0: from all", params.top_k, -1);
+  flags.number("--top-p", "Sample from the likeliest tokens that together have this probability",
+               params.top_p, 1e-6, 1);
+  flags.number("--min-p", "Leave out tokens below this share of the likeliest one's probability",
+               params.min_p, 0, 1);
+  flags.number("--seed", "The same seed gives the same tokens", params.seed);
+  flags.number("--repetition-penalty", "Divide the logits of tokens seen; 1: off", params.repetition_penalty,
+               1e-6, kLargest);
+  flags.number("--presence-penalty", "Subtract from the logits of generated tokens", params.presence_penalty,
+               -kLargest, kLargest);
+  flags.number("--frequency-penalty", "The same, times how often each was generated",
+               params.frequency_penalty, -kLargest, kLargest);
+  flags.texts("--logit-bias", "ID=X", "Add X to a token's logit", logit_bias);
+  flags.texts("--stop", "TEXT", "End before this text", params.stop);
+  flags.numbers("--stop-token", "End after this token id", params.stop_token_ids, 0);
+  flags.number("--min-tokens", "Ignore every end before this many tokens", params.min_tokens, 0);
+  flags.flag("--ignore-eos", "Go on after the model's end tokens", params.ignore_eos);
+}
+
+SamplingParams SamplingFlags::sampling() const {
+  SamplingParams result = params;
+  if (max_tokens > 0)
+    result.max_tokens = static_cast<std::int32_t>(std::min<std::int64_t>(max_tokens, kMaxTokens));
+  for (const std::string& text : logit_bias) {
+    int id = 0, used = 0;
+    float bias = 0;
+    if (std::sscanf(text.c_str(), "%d=%f%n", &id, &bias, &used) != 2 ||
+        static_cast<std::size_t>(used) != text.size() || !std::isfinite(bias))
+      throw UsageError("--logit-bias: '" + text + "' is not ID=NUMBER");
+    result.logit_bias.emplace_back(id, bias);
+  }
+  return result;
+}
+
+std::string read_file(const std::string& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (file) text << file.rdbuf();
+  if (!file || errno != 0)
+    throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno != 0 ? errno : EIO));
+  return text.str();
+}
+
+std::string read_standard_input() { return std::string(std::istreambuf_iterator<char>(std::cin), {}); }
+
+std::vector<std::int32_t> read_token_ids(const std::string& path) {
+  const auto json = nlohmann::json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_array()) throw std::runtime_error(path + ": expected a JSON array of token ids");
+  std::vector<std::int32_t> ids;
+  for (const auto& item : json) {
+    if (!item.is_number_integer() || item < 0 || item > kMaxTokens)
+      throw std::runtime_error(path + ": element " + std::to_string(ids.size()) +
+                               ": expected a token id, found " + item.dump().substr(0, 80));
+    ids.push_back(item.get<std::int32_t>());
+  }
+  return ids;
+}
+
+}  // namespace redline
