@@ -47,7 +47,6 @@ AddResult Scheduler::add(SequenceSpec spec) {
   sequence->rank = num_arrivals_++ + std::int64_t{spec.priority} * options_.priority_head_start;
   sequence->serial = num_serials_++;
   sequence->num_seats = spec.n;
-  sequence->tokens.reserve(static_cast<std::size_t>(spec.max_num_tokens));
   waiting_.insert(sequence.get());
   return {.sequence = (sequences_[spec.id] = std::move(sequence)).get()};
 }
@@ -103,14 +102,12 @@ StepPlan Scheduler::schedule() {
 }
 
 void Scheduler::schedule_decodes(StepPlan& plan, std::int32_t& budget) {
-  // Preemption takes the last in order, so it never takes back what is already planned.
-  for (auto next = running_.begin(); next != running_.end();) {
-    Sequence& sequence = **next;
-    if (sequence.num_uncomputed() == 1) {
-      if (!provide_block(sequence, plan)) return;
-      schedule_chunk(sequence, plan, budget);
-    }
-    ++next;
+  // Preemption takes the last in order: never one already planned, nor the place of this iteration unless
+  // provide_block says so.
+  for (Sequence* sequence : running_) {
+    if (sequence->num_uncomputed() != 1) continue;
+    if (!provide_block(*sequence, plan)) return;
+    schedule_chunk(*sequence, plan, budget);
   }
 }
 
@@ -258,7 +255,6 @@ void Scheduler::release_blocks(Sequence& sequence) {
   for (auto block = sequence.blocks.rbegin(); block != sequence.blocks.rend(); ++block)
     blocks_.release(*block);
   sequence.blocks.clear();
-  sequence.num_published_blocks = 0;
 }
 
 Sequence* Scheduler::find(SequenceId id) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
@@ -18,7 +19,7 @@ namespace redline {
 struct SchedulerOptions {
   std::int32_t max_num_batched_tokens = 512;  // in one step
   std::int32_t max_num_seqs = 256;            // running at once; no more than max_num_batched_tokens count
-  std::int32_t max_chunk_tokens = 512;        // of one prompt in one step
+  std::int32_t max_chunk_tokens = std::numeric_limits<std::int32_t>::max();  // of one prompt in one step
   bool enable_prefix_cache = true;
   double watermark = 0.01;  // share of the pool that an admission leaves free, for running sequences to grow
   /// A request one level of priority ahead goes before the `priority_head_start` that arrived last. Finite,

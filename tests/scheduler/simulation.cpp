@@ -182,6 +182,7 @@ void Simulation::check_plan(const StepPlan& plan) {
   ++tally_.steps;
   check_order(plan);
   for (const Sequence* sequence : plan.preempted) {
+    require(sequence->status == SequenceStatus::kWaiting, "what is preempted waits");
     answer_of(*sequence).waiting = true;
     answer_of(*sequence).poisoned = false;
   }
