@@ -1,0 +1,400 @@
+#!/usr/bin/env python3
+"""Makes what tests/engine/golden_test.cpp and kl_test.cpp compare against: logits and greedy tokens of
+Hugging Face transformers in fp32 with eager attention, for tiny random models and for SmolLM2-135M-Instruct.
+
+    pip install torch transformers gguf tokenizers safetensors
+    tests/goldens/make_model_goldens.py tiny
+    tests/goldens/make_model_goldens.py smollm2 --model ~/.cache/redline/SmolLM2-135M-Instruct.Q4_1.gguf
+
+The results are committed, so neither a build nor a test needs any of this. README.md names the files."""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import shutil
+
+import gguf
+import numpy as np
+import safetensors.torch
+import tokenizers
+import torch
+import transformers
+
+HERE = pathlib.Path(__file__).resolve().parent
+TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+GGML = {
+    "f32": gguf.GGMLQuantizationType.F32,
+    "f16": gguf.GGMLQuantizationType.F16,
+    "bf16": gguf.GGMLQuantizationType.BF16,
+    "q8_0": gguf.GGMLQuantizationType.Q8_0,
+    "q4_0": gguf.GGMLQuantizationType.Q4_0,
+    "q4_1": gguf.GGMLQuantizationType.Q4_1,
+}
+# A greedy step is only worth recording where no rounding can turn it: the best logit leads the second by
+# this many standard deviations, against an allowed error of 1e-3.
+MIN_MARGIN = 0.02
+
+
+def case(heads, kv_heads, head_dim, hidden, ffn, vocab, dtype, rope=None, **more):
+    """A tiny model. `rope`: keys of config.json beyond the plain ones (safetensors), or of a GGUF header."""
+    default = dict(layers=2, tied=False, theta=10000.0, shards=1, tokens=96, eps=1e-5)
+    return dict(default, heads=heads, kv_heads=kv_heads, head_dim=head_dim, hidden=hidden, ffn=ffn,
+                vocab=vocab, dtype=dtype, rope=rope or {}, **more)
+
+
+LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=128)
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
+
+# Old files write rope_theta and rope_scaling (once with "type"), new ones rope_parameters: both occur.
+SAFETENSORS = {
+    "plain_9to3_d32_bf16_tied": case(9, 3, 32, 45, 56, 131, "bf16", tied=True),
+    "plain_7to1_d64_f16_odd": case(7, 1, 64, 35, 47, 127, "f16", theta=500000.0),
+    "plain_2to2_d80_f32": case(2, 2, 80, 24, 40, 113, "f32"),
+    "plain_1to1_d256_bf16_odd": case(1, 1, 256, 27, 35, 109, "bf16", layers=3),
+    "plain_2to1_d128_f16_tied": case(2, 1, 128, 32, 64, 103, "f16", tied=True, eps=1e-6),
+    "plain_4to2_d32_long_bf16": case(4, 2, 32, 32, 48, 61, "bf16", tokens=700, tied=True),
+    "linear_8to2_d96_bf16": case(8, 2, 96, 24, 33, 101, "bf16", {"rope_scaling": {"type": "linear", "factor": 4.0}}),
+    "linear_parameters_4to2_d32_f32": case(4, 2, 32, 24, 40, 107, "f32", {"rope_parameters": {
+        "rope_type": "linear", "factor": 2.5, "rope_theta": 20000.0}}),
+    "llama3_8to2_d32_bf16_sharded": case(8, 2, 32, 32, 64, 127, "bf16", {"rope_scaling": LLAMA3}, shards=3, theta=500000.0),
+    "llama3_parameters_7to1_d32_f16": case(7, 1, 32, 21, 43, 101, "f16", {"rope_parameters": dict(LLAMA3, rope_theta=10000.0)}),
+    "yarn_9to3_d64_bf16_tied": case(9, 3, 64, 27, 32, 131, "bf16", {"rope_scaling": YARN}, tied=True),
+    "yarn_factor_4to4_d32_f32": case(4, 4, 32, 24, 33, 97, "f32", {"rope_scaling": dict(
+        YARN, attention_factor=0.8, beta_fast=16.0, beta_slow=2.0)}),
+    "yarn_parameters_2to1_d80_bf16": case(2, 1, 80, 32, 48, 97, "bf16", {"rope_parameters": dict(
+        YARN, rope_theta=50000.0, truncate=False, factor=16.0, original_max_position_embeddings=16,
+        mscale=0.707, mscale_all_dim=1.0)}),
+}
+GGUF = {
+    "gguf_f32_linear_4to2": case(4, 2, 32, 32, 48, 257, "f32", {"type": "linear", "factor": 4.0}, tokens=64),
+    "gguf_f16_llama3_8to2": case(8, 2, 32, 32, 64, 257, "f16", {"rope_freqs": LLAMA3}, tokens=64, theta=500000.0),
+    "gguf_bf16_plain_7to1_d64_odd": case(7, 1, 64, 35, 47, 257, "bf16", tokens=64),
+    "gguf_q8_0_yarn_2to1_tied": case(2, 1, 64, 64, 96, 257, "q8_0", {"type": "yarn", "factor": 4.0, "original": 32}, tokens=64, tied=True),
+    "gguf_q4_0_plain_4to4": case(4, 4, 32, 64, 128, 257, "q4_0", tokens=64),
+    "gguf_q4_1_q8_0_plain_3to1_tied": case(3, 1, 32, 96, 64, 257, "q4_1", tokens=64, tied=True, embedding="q8_0"),
+}
+
+
+def random_weights(c, rng):
+    """fp32 by Hugging Face name, large enough that neither softmax nor logits are flat."""
+    def matrix(rows, cols, gain):
+        return (rng.standard_normal((rows, cols)) * gain / np.sqrt(cols)).astype(np.float32)
+
+    def norm():
+        return rng.uniform(0.5, 1.5, c["hidden"]).astype(np.float32)
+
+    h, q, kv = c["hidden"], c["heads"] * c["head_dim"], c["kv_heads"] * c["head_dim"]
+    w = {"model.embed_tokens.weight": matrix(c["vocab"], h, 0.4 * np.sqrt(h)), "model.norm.weight": norm()}
+    for i in range(c["layers"]):
+        p = f"model.layers.{i}."
+        w[p + "input_layernorm.weight"] = norm()
+        w[p + "self_attn.q_proj.weight"] = matrix(q, h, 1.6)
+        w[p + "self_attn.k_proj.weight"] = matrix(kv, h, 1.6)
+        w[p + "self_attn.v_proj.weight"] = matrix(kv, h, 1.6)
+        w[p + "self_attn.o_proj.weight"] = matrix(h, q, 1.6)
+        w[p + "post_attention_layernorm.weight"] = norm()
+        w[p + "mlp.gate_proj.weight"] = matrix(c["ffn"], h, 1.6)
+        w[p + "mlp.up_proj.weight"] = matrix(c["ffn"], h, 1.6)
+        w[p + "mlp.down_proj.weight"] = matrix(h, c["ffn"], 1.6)
+    if not c["tied"]:
+        w["lm_head.weight"] = matrix(c["vocab"], h, 3.0)
+    return w
+
+
+def hf_config(c):
+    """config.json, in the words of the files that are out there."""
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "num_hidden_layers": c["layers"], "hidden_size": c["hidden"], "intermediate_size": c["ffn"],
+        "num_attention_heads": c["heads"], "num_key_value_heads": c["kv_heads"], "head_dim": c["head_dim"],
+        "vocab_size": c["vocab"], "max_position_embeddings": 1024, "rms_norm_eps": c["eps"],
+        "tie_word_embeddings": c["tied"], "attention_bias": False, "mlp_bias": False,
+        "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": str(TORCH.get(c["dtype"], torch.float32)).split(".")[1],
+    }
+    if "rope_parameters" not in c["rope"]:
+        config["rope_theta"] = c["theta"]
+    return config | c["rope"]
+
+
+def write_safetensors(c, weights, folder):
+    (folder / "config.json").write_text(json.dumps(hf_config(c), indent=1) + "\n")
+    tensors = {name: torch.from_numpy(w).to(TORCH[c["dtype"]]) for name, w in weights.items()}
+    if c["shards"] == 1:
+        safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    else:
+        index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": {}}
+        for s in range(c["shards"]):
+            file = f"model-{s + 1:05}-of-{c['shards']:05}.safetensors"
+            part = dict(list(tensors.items())[s::c["shards"]])  # a layer's tensors lie in different files
+            safetensors.torch.save_file(part, folder / file, {"format": "pt"})
+            index["weight_map"] |= dict.fromkeys(part, file)
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    return transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+}
+
+
+def gguf_name(name):
+    for theirs, ours in GGUF_NAMES.items():
+        name = name.replace(theirs, ours)
+    return name.replace("model.layers.", "blk.")
+
+
+def permute(w, heads):
+    """GGUF rotates neighbouring rows (2i, 2i + 1) of a head where Hugging Face rotates (i, i + d / 2)."""
+    return w.reshape(heads, 2, -1, w.shape[-1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def unpermute(w, heads):
+    return w.reshape(heads, -1, 2, w.shape[-1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def fresh_model(config, weights):
+    model = transformers.LlamaForCausalLM(config)
+    missing, unexpected = model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()}, strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+    model.tie_weights()
+    return model.float().eval()
+
+
+def byte_alphabet():
+    """GPT-2's printable stand-in for each byte, by byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    other = iter(range(256, 512))
+    return [chr(b) if b in printable else chr(next(other)) for b in range(256)]
+
+
+def write_gguf(c, weights, folder):
+    out = gguf.GGUFWriter(folder / "model.gguf", "llama")
+    out.add_context_length(1024)
+    out.add_embedding_length(c["hidden"])
+    out.add_block_count(c["layers"])
+    out.add_feed_forward_length(c["ffn"])
+    out.add_head_count(c["heads"])
+    out.add_head_count_kv(c["kv_heads"])
+    out.add_key_length(c["head_dim"])
+    out.add_value_length(c["head_dim"])
+    out.add_rope_dimension_count(c["head_dim"])
+    out.add_rope_freq_base(c["theta"])
+    out.add_layer_norm_rms_eps(c["eps"])
+    out.add_vocab_size(c["vocab"])
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("smollm")
+    out.add_token_list(byte_alphabet() + ["<|end|>"])
+    out.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL])
+    out.add_token_merges([])
+    out.add_bos_token_id(256)
+    out.add_eos_token_id(256)
+    out.add_add_bos_token(False)
+
+    rope = {"rope_type": "default"}
+    if "type" in c["rope"]:
+        out.add_rope_scaling_type(gguf.RopeScalingType(c["rope"]["type"]))
+        out.add_rope_scaling_factor(c["rope"]["factor"])
+        rope = {"rope_type": c["rope"]["type"], "factor": c["rope"]["factor"]}
+        if "original" in c["rope"]:
+            out.add_rope_scaling_orig_ctx_len(c["rope"]["original"])
+            rope["original_max_position_embeddings"] = c["rope"]["original"]
+    config = transformers.LlamaConfig(**(hf_config(dict(c, rope={})) | {
+        "rope_parameters": rope | c["rope"].get("rope_freqs", {}) | {"rope_theta": c["theta"]}}))
+    config._attn_implementation = "eager"
+    if "rope_freqs" in c["rope"]:  # llama3 reaches a GGUF as the divisors of the plain frequencies
+        scaled = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0].numpy()
+        plain = 1.0 / c["theta"] ** (np.arange(0, c["head_dim"], 2) / c["head_dim"])
+        out.add_tensor("rope_freqs.weight", (plain / scaled).astype(np.float32))
+
+    dequantized = {}
+    for name, w in weights.items():
+        kind = "f32" if w.ndim == 1 else c["dtype"]
+        if name == "model.embed_tokens.weight":
+            kind = c.get("embedding", kind)
+        heads = {"q_proj": c["heads"], "k_proj": c["kv_heads"]}.get(name.split(".")[-2])
+        quantized = gguf.quants.quantize(permute(w, heads) if heads else w, GGML[kind])
+        out.add_tensor(gguf_name(name), quantized, raw_dtype=GGML[kind])
+        w = gguf.quants.dequantize(quantized, GGML[kind])
+        dequantized[name] = unpermute(w, heads) if heads else w
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+    return fresh_model(config, dequantized)
+
+
+@torch.no_grad()
+def logits_of(model, ids):
+    return model(torch.tensor([ids])).logits[0].numpy()
+
+
+@torch.no_grad()
+def greedy(model, prompt, count):
+    """`count` tokens after `prompt`, and the smallest lead of a chosen one, in standard deviations."""
+    ids, past, margin = torch.tensor([prompt]), None, np.inf
+    tokens = []
+    for _ in range(count):
+        step = model(ids, past_key_values=past, use_cache=True)
+        past, row = step.past_key_values, step.logits[0, -1]
+        best = row.topk(2)
+        margin = min(margin, float((best.values[0] - best.values[1]) / row.std()))
+        tokens.append(int(best.indices[0]))
+        ids = torch.tensor([[tokens[-1]]])
+    return tokens, margin
+
+
+def write_json(path, value):
+    text = json.dumps(value, indent=1)
+    path.write_text(text.replace(",\n  ", ", ") + "\n")
+
+
+def make_tiny(only):
+    for name, c in (SAFETENSORS | GGUF).items():
+        if only and only not in name:
+            continue
+        folder = HERE / "tiny" / name
+        for seed in range(200):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            rng = np.random.default_rng([seed, *name.encode()])
+            weights = random_weights(c, rng)
+            model = (write_gguf if name in GGUF else write_safetensors)(c, weights, folder)
+            ids = [int(t) for t in rng.integers(0, c["vocab"], c["tokens"])]
+            prompt = ids[:23]
+            tokens, margin = greedy(model, prompt, 40)
+            if margin >= MIN_MARGIN and len(set(tokens)) >= 12:
+                break
+        else:
+            raise SystemExit(f"{name}: no seed gives decided greedy tokens")
+        logits = logits_of(model, ids)
+        np.save(folder / "logits.npy", logits)
+        write_json(folder / "golden.json", {
+            "made_by": f"transformers {transformers.__version__}, torch {torch.__version__}", "seed": seed,
+            "token_ids": ids, "prompt_token_ids": prompt, "greedy_token_ids": tokens, "greedy_min_margin": margin})
+        size = sum(f.stat().st_size for f in folder.iterdir())
+        print(f"{name}: seed {seed}, {size:,} bytes, margin {margin:.3f}, "
+              f"{len(set(tokens))} distinct tokens, logit std {logits.std():.2f}")
+
+
+def dequantized_llama(path):
+    """The model of a GGUF file in fp32, checked against transformers' own reading of it."""
+    reader = gguf.GGUFReader(path)
+    key = lambda name: reader.fields["llama." + name].contents()
+    tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
+    config = transformers.LlamaConfig(
+        num_hidden_layers=key("block_count"), hidden_size=key("embedding_length"),
+        intermediate_size=key("feed_forward_length"), num_attention_heads=key("attention.head_count"),
+        num_key_value_heads=key("attention.head_count_kv"), vocab_size=key("vocab_size"),
+        max_position_embeddings=key("context_length"), rms_norm_eps=key("attention.layer_norm_rms_epsilon"),
+        rope_parameters={"rope_type": "default", "rope_theta": key("rope.freq_base")}, tie_word_embeddings="output.weight" not in tensors)
+    config._attn_implementation = "eager"
+    weights = {}
+    for name in transformers.LlamaForCausalLM(config).state_dict():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
+        w = tensors[gguf_name(name)]
+        weights[name] = unpermute(w, heads) if heads else w
+    model = fresh_model(config, weights)
+    path = pathlib.Path(path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    for name, w in theirs.state_dict().items():
+        assert torch.equal(w, model.state_dict()[name]), f"{name} is not what transformers reads"
+    assert theirs.config.rope_parameters["rope_theta"] == config.rope_parameters["rope_theta"]
+    assert theirs.config.rms_norm_eps == config.rms_norm_eps
+
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE(
+        {t: i for i, t in enumerate(reader.fields["tokenizer.ggml.tokens"].contents())},
+        [tuple(m.split(" ")) for m in reader.fields["tokenizer.ggml.merges"].contents()]))
+    assert reader.fields["tokenizer.ggml.pre"].contents() == "smollm"  # transformers does not look at it
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
+        tokenizers.pre_tokenizers.Digits(individual_digits=True),
+        tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    return model, bpe
+
+
+PROMPTS = [
+    "Here is a recipe for a simple bread. You will need flour, water, salt and yeast.",
+    "Once upon a time, in a small village by the sea, there lived a clockmaker who",
+    "Water boils at a lower temperature on a mountain because",
+    "There are several reasons why trees lose their leaves in autumn.",
+]
+
+
+def make_smollm2(path):
+    model, bpe = dequantized_llama(path)
+    folder = HERE / "smollm2"
+    made_by = {
+        "made_by": f"transformers {transformers.__version__}, torch {torch.__version__}",
+        "model_sha256": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}
+
+    ids = bpe.encode((folder / "text.txt").read_text()).ids[:500]
+    logits = logits_of(model, ids)
+    sample = np.sort(np.random.default_rng(1).choice(logits.shape[1], 64, replace=False))
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :8]
+    exact = logits.astype(np.float64)
+    np.save(folder / "sample_logits.npy", logits[:, sample])
+    np.save(folder / "top_ids.npy", top.astype(np.int32))
+    np.save(folder / "top_logits.npy", np.take_along_axis(logits, top, 1))
+    np.save(folder / "summary.npy", np.stack([logsumexp(exact), exact.mean(1), exact.std(1)], 1).astype(np.float32))
+
+    found = []
+    for text in PROMPTS:
+        prompt = bpe.encode(text).ids
+        tokens, margin = greedy(model, prompt, 200)
+        print(f"margin {margin:.4f}, {len(set(tokens))} distinct: {text}\n  {bpe.decode(tokens)[:150]!r}")
+        if len(set(tokens)) >= 60 and 2 not in tokens:
+            found.append((margin, text, prompt, tokens))
+    margin, text, prompt, tokens = max(found)
+    write_json(folder / "golden.json", made_by | {
+        "token_ids": ids, "sample_ids": sample.tolist(), "prompt": text, "prompt_token_ids": prompt,
+        "greedy_token_ids": tokens, "greedy_text": bpe.decode(tokens), "greedy_min_margin": margin})
+
+    kl_ids = bpe.encode((HERE / "kl_text.txt").read_text()).ids
+    write_json(folder / "kl.json", made_by | {"token_ids": kl_ids, "num_top": KL_TOP, "num_drawn": KL_DRAWN})
+    kept, kept_logprobs = kl_base(logits_of(model, kl_ids))
+    np.save(folder / "kl_ids.npy", kept)
+    np.save(folder / "kl_logprobs.npy", kept_logprobs)
+
+
+def logsumexp(rows):
+    top = rows.max(1)
+    return top + np.log(np.exp(rows - top[:, None]).sum(1))
+
+
+KL_TOP, KL_DRAWN = 32, 32
+
+
+def kl_base(logits):
+    """Of each row's distribution p: the likeliest KL_TOP tokens, then KL_DRAWN drawn from the others by their
+    probability, as ids and natural log-probabilities. README.md says how KL(p || q) follows from them."""
+    rng = np.random.default_rng(2)
+    ids = np.empty((len(logits), KL_TOP + KL_DRAWN), np.uint16)
+    logprobs = np.empty(ids.shape, np.float32)
+    rows = logits.astype(np.float64)
+    rows -= logsumexp(rows)[:, None]
+    for t, row in enumerate(rows):
+        order = np.argsort(-row, kind="stable")
+        tail = order[KL_TOP:]
+        p = np.exp(row[tail])
+        ids[t, :KL_TOP] = order[:KL_TOP]
+        ids[t, KL_TOP:] = rng.choice(tail, KL_DRAWN, p=p / p.sum())
+        logprobs[t] = row[ids[t]]
+    return ids, logprobs
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("what", choices=["tiny", "smollm2"])
+    arguments.add_argument("--model", default=pathlib.Path.home() / ".cache/redline/SmolLM2-135M-Instruct.Q4_1.gguf")
+    arguments.add_argument("--only", help="of the tiny models, those whose name contains this")
+    arguments = arguments.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    make_tiny(arguments.only) if arguments.what == "tiny" else make_smollm2(arguments.model)
