@@ -108,7 +108,7 @@ TEST_P(TinyModelTest, GeneratesTransformersGreedyTokens) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, TinyModelTest, testing::ValuesIn(tiny_models()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& model) { return model.param; });
 
 class SmolLm2Test : public testing::Test {
  protected:
