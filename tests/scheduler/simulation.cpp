@@ -217,6 +217,10 @@ void Simulation::check_plan(const StepPlan& plan) {
     for (const BlockId block : sequence.blocks)
       tally_.trace = mix(tally_.trace, static_cast<std::uint64_t>(block));
   }
+  if (plan.num_tokens() < options_.max_num_batched_tokens)
+    for (const auto& [id, answer] : answers_)
+      require(answer.waiting || answer.sequence->num_uncomputed() == 0 || once.contains(answer.sequence),
+              "while the budget lasts, everybody who runs takes part");
 }
 
 // Everybody admitted in this step comes before everybody who still waits, and whoever came first of all was

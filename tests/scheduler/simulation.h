@@ -26,7 +26,9 @@ struct SimulationTally {
 /// - a step writes only blocks that its sequence holds alone and the prefix cache does not know;
 /// - blocks, references, queues and seats are conserved;
 /// - a plan keeps its limits, admission keeps the order, and who stands first is never preempted;
-/// - every step makes progress, and everything ends within a bounded number of steps;
+/// - every step makes progress for all who run, as far as its budget goes, and everything ends within a
+/// bounded
+///   number of steps;
 /// - every request ends once, with the tokens that it would have had alone;
 /// - tokens said to be recomputed are those that were in the cache before.
 class Simulation {
