@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "engine/engine.h"
+
 namespace redline {
 namespace {
 
@@ -62,6 +64,14 @@ void UtilizationMeter::add_step(const StepCounts& step, const StepTiming& timing
     const auto known = [](double ns) { return ns > 0 ? ns : std::numeric_limits<double>::quiet_NaN(); };
     t.ideal_ns_vendor += known(step.ideal_ns_vendor[p]);
     t.ideal_ns_attainable += known(step.ideal_ns_attainable[p]);
+  }
+}
+
+void UtilizationMeter::add_step(const StepRecord& record) {
+  add_step(*record.counts, {.wall_ns = record.wall_ns, .gap_ns = record.gap_ns});
+  for (const Phase phase : kAllPhases) {
+    const Counts& wasted = record.wasted_since[static_cast<std::size_t>(phase)];
+    if (wasted != Counts{}) reclassify_as_wasted(wasted, phase);
   }
 }
 

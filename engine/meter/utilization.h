@@ -14,6 +14,8 @@
 
 namespace redline {
 
+struct StepRecord;  // engine/engine.h
+
 /// Nanoseconds of one step: `wall_ns` from its start to its end, `gap_ns` since the end of the step before
 /// while work was queued.
 struct StepTiming {
@@ -61,13 +63,16 @@ struct RunSummary {
   std::int64_t generated_tokens = 0;
 };
 
-/// Not thread-safe.
+/// Give Ops::ledger() the same peaks (Ledger::set_peaks) before the first step: it works out SOL and the
+/// split of mixed steps. Not thread-safe.
 class UtilizationMeter {
  public:
   /// `weight_bytes` as packed in memory: they say whether the last-level cache may hold them.
   UtilizationMeter(DevicePeaks peaks, std::int64_t weight_bytes);
 
   void add_step(const StepCounts& step, const StepTiming& timing);
+  /// The same, and what the record says of earlier steps: as an engine's StepObserver.
+  void add_step(const StepRecord& record);
   /// Counts already added turn out to be in vain (a step run ahead of a stop, an aborted request).
   /// `whole_steps` steps did nothing else.
   void reclassify_as_wasted(const Counts& counts, Phase phase, std::int64_t whole_steps = 0);

@@ -8,6 +8,7 @@
 #include "engine/meter/estimate.h"
 #include "engine/model.h"
 #include "kvcache/kv_cache.h"
+#include "tests/engine/real_model.h"
 
 namespace redline {
 namespace {
@@ -193,6 +194,33 @@ TEST_P(WholeModel, RecomputedTokensAreExecutedButNotUseful) {
   EXPECT_EQ(c.useful_flops(), model.estimate().prefill(1, 39).flops());
   EXPECT_EQ(c.tokens, 1);
   EXPECT_EQ(c.min_bytes() + c.wasted_bytes, model.estimate().prefill(40).bytes());
+}
+
+TEST(RealModel, CostsWhatItsFileSays) {
+  const Checkpoint checkpoint(real_model_path());
+  const auto ops = make_cpu_ops();
+  const ModelWeights weights = load_weights(checkpoint, *ops);
+  const StoredWeights stored = stored_weights(checkpoint);
+  EXPECT_EQ(stored.parameters(), weights.parameters);
+  EXPECT_EQ(stored.parameters(), 134'515'008) << "SmolLM2-135M";
+  EXPECT_EQ(stored.bytes(), weights.type_bytes);
+
+  const ModelConfig& c = checkpoint.config();
+  KvCache cache({.num_layers = static_cast<std::int32_t>(c.num_layers),
+                 .num_kv_heads = static_cast<std::int32_t>(c.num_kv_heads),
+                 .head_dim = static_cast<std::int32_t>(c.head_dim),
+                 .num_blocks = 16});
+  Model model(c, weights);
+  Batch batch(16, 16);
+  const auto ids = tokens(4);
+  const BlockTable blocks = blocks_from(1);
+  batch.add({.tokens = ids, .num_cached = 8, .blocks = &blocks, .logits = LogitRows::kLast});
+  std::vector<float> logits(static_cast<std::size_t>(c.vocab_size));
+  ops->begin_step(batch.view());
+  model.forward(*ops, batch.view(), cache, f32_view(logits.data(), 1, c.vocab_size));
+  const Estimate estimate(c, stored, DType::kBF16,
+                          [&](OpKind kind, DType dtype) { return ops->compute_type(kind, dtype); });
+  expect_equal(ops->end_step().phase[kPrefill], estimate.prefill(4, 8));
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/engine.h"
+
 namespace redline {
 namespace {
 
@@ -132,6 +134,23 @@ TEST(Utilization, AStepInVainIsExecutedButNotUseful) {
   EXPECT_EQ(phase["bytes"]["wasted"], 100'000'000);
   const Ratios r = meter.ratios(Phase::kDecode, TimeBasis::kBusy, PeakBasis::kAttainable);
   EXPECT_DOUBLE_EQ(*r.hfu, *r.mfu * 1.5);
+}
+
+TEST(Utilization, TakesAnEnginesRecords) {
+  UtilizationMeter meter(cpu_like(), 100 << 20);
+  const StepCounts step = step_of(Phase::kPrefill, counts(9), 8e6, 6e6);
+  StepRecord record;
+  record.counts = &step;
+  record.wall_ns = 9'000'000;
+  record.gap_ns = 1'000'000;
+  meter.add_step(record);
+  record.wasted_since[kPrefill] = counts(9);  // the first step's request was aborted
+  meter.add_step(record);
+  const PhaseTotals& totals = meter.totals(Phase::kPrefill);
+  EXPECT_EQ(totals.counts.tokens, 9);
+  EXPECT_EQ(totals.counts.wasted_tokens, 9);
+  EXPECT_EQ(totals.counts.executed_flops(), 2 * totals.counts.useful_flops());
+  EXPECT_EQ(totals.wall_ns, 20e6);
 }
 
 TEST(Utilization, PartsSumToTheirTotals) {
