@@ -63,6 +63,27 @@ Regex::Regex(const std::string& pattern) {
   pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // on failure matching is interpreted
 }
 
+std::string Regex::replace(std::string_view text, const char* replacement) const {
+  std::string out(text.size() + 64, '\0');
+  const auto substitute = [&](PCRE2_SIZE& size) {
+    size = out.size();
+    return pcre2_substitute(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0,
+                            PCRE2_NO_UTF_CHECK | PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_EXTENDED |
+                                PCRE2_SUBSTITUTE_OVERFLOW_LENGTH,
+                            nullptr, nullptr, reinterpret_cast<PCRE2_SPTR>(replacement),
+                            PCRE2_ZERO_TERMINATED, reinterpret_cast<PCRE2_UCHAR*>(out.data()), &size);
+  };
+  PCRE2_SIZE size = 0;
+  int result = substitute(size);
+  if (result == PCRE2_ERROR_NOMEMORY) {
+    out.resize(size);
+    result = substitute(size);
+  }
+  if (result < 0) throw std::runtime_error("a replacement failed: " + message_of(result));
+  out.resize(size);
+  return out;
+}
+
 Regex::Matcher::Matcher(const Regex& regex)
     : regex_(regex),
       data_(pcre2_match_data_create_from_pattern(regex.code_.get(), nullptr)),

@@ -24,6 +24,10 @@ class Regex {
   /// Throws std::invalid_argument with PCRE2's message and the place in the pattern.
   explicit Regex(const std::string& pattern);
 
+  /// `text` with every match replaced; in `replacement`, $1 is a group and \U, \L, \E change the case of what
+  /// follows. Requires valid UTF-8. Throws std::runtime_error as find() does.
+  std::string replace(std::string_view text, const char* replacement) const;
+
   /// One thread's matching state.
   class Matcher {
    public:
