@@ -20,14 +20,24 @@ constexpr cpu::KernelTable kAvx2 = {
     {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2},
     &cpu::kAttentionAvx2,
     &cpu::kElementwiseAvx2};
+constexpr cpu::KernelTable kAvx512 = {"avx512",
+                                      {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512,
+                                       &cpu::kQ8_0Avx512, &cpu::kQ4_0Avx512, &cpu::kQ4_1Avx512},
+                                      &cpu::kAttentionAvx512,
+                                      &cpu::kElementwiseAvx512};
 #endif
 
 // Those that this machine can run, widest first.
 std::vector<const cpu::KernelTable*> usable_tables() {
   std::vector<const cpu::KernelTable*> tables;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
-    tables.push_back(&kAvx2);
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  if (avx2 && avx512) tables.push_back(&kAvx512);
+  if (avx2) tables.push_back(&kAvx2);
 #endif
   tables.push_back(&kPortable);
   return tables;

@@ -137,9 +137,11 @@ void CpuOps::multiply(TensorView out, TensorView x, const WeightView& weight) {
                    std::min(tile, m - chunk * tile));
   });
   const std::int64_t rows_per_task = cpu::kMaxTaskRows / tile * tile, row_tasks = ceil_div(m, rows_per_task);
-  pool_.run(panels * row_tasks, [&](std::int64_t chunk, int) {
-    const std::int64_t panel = chunk % panels, first_row = chunk / panels * rows_per_task;
-    kernel.multiply(task, panel, panel + 1, first_row, std::min(m, first_row + rows_per_task));
+  const std::int64_t columns = std::min(panels, kChunksPerThread * pool_.num_threads());
+  pool_.run(columns * row_tasks, [&](std::int64_t chunk, int) {
+    const std::int64_t column = chunk % columns, first_row = chunk / columns * rows_per_task;
+    kernel.multiply(task, panels * column / columns, panels * (column + 1) / columns, first_row,
+                    std::min(m, first_row + rows_per_task));
   });
 }
 

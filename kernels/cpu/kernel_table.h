@@ -54,6 +54,7 @@ inline constexpr std::int64_t kMaxTaskRows = 192;
 extern const MatrixKernel kF32Portable, kF16Portable, kBF16Portable, kQ8_0Portable, kQ4_0Portable,
     kQ4_1Portable;
 extern const MatrixKernel kF32Avx2, kF16Avx2, kBF16Avx2, kQ8_0Avx2, kQ4_0Avx2, kQ4_1Avx2;
+extern const MatrixKernel kF32Avx512, kF16Avx512, kBF16Avx512, kQ8_0Avx512, kQ4_0Avx512, kQ4_1Avx512;
 
 struct KernelTable {
   const char* isa = "";

@@ -148,7 +148,7 @@ constexpr MatrixKernel kernel(PanelFormat format, ComputeType compute) {
 
 // ---- Activations of quantised weights
 
-/// 32 floats as int8 times a scale: q = round(x / scale), scale = max |x| / 127.
+/// 32 floats as int8 times a scale: q = round(x / scale), scale = max |x| / 127; all zero below 1e-30.
 struct Quantized32 {
   __m256i q;
   float scale;
@@ -164,7 +164,7 @@ inline Quantized32 quantize_32(const float* x) {
   __m128 largest4 = _mm_max_ps(_mm256_castps256_ps128(largest8), _mm256_extractf128_ps(largest8, 1));
   largest4 = _mm_max_ps(largest4, _mm_movehl_ps(largest4, largest4));
   const float largest = _mm_cvtss_f32(_mm_max_ss(largest4, _mm_movehdup_ps(largest4)));
-  const __m256 inverse = _mm256_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
+  const __m256 inverse = _mm256_set1_ps(largest > 1e-30f ? 127.0f / largest : 0.0f);
   const __m256i i0 = _mm256_cvtps_epi32(_mm256_mul_ps(x0, inverse)),
                 i1 = _mm256_cvtps_epi32(_mm256_mul_ps(x1, inverse)),
                 i2 = _mm256_cvtps_epi32(_mm256_mul_ps(x2, inverse)),

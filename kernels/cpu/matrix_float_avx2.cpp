@@ -3,7 +3,7 @@
 // Formula: y = fma(w[k], x[k], y) over k in order, one chain per output, in GEMV as in GEMM.
 //
 // Layout: panels of 16 rows, [k][16] (panel_layout.h), two vectors of 8. A thread owns whole panels.
-// Up to 6 rows (GEMV): weights widen in registers and are read once; with one or two rows several panels at a
+// Up to 6 rows (GEMV): weights widen in registers and are read once; with one or two rows two panels at a
 // time, because a few chains alone would wait for each sum; the limit is memory bandwidth. More (GEMM): 256 k
 // of a panel are widened once into L1 (16 KB) and meet the rows tile by tile in 12 sums; the limit is two
 // fmas a cycle.
@@ -44,12 +44,12 @@ struct Float {
     const auto* x = reinterpret_cast<const float*>(task.activations);
     const std::byte* w = task.weight + panel * panel_size;
     __m256 acc[P][T][2];
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 6
       for (int t = 0; t < T; ++t) acc[p][t][0] = acc[p][t][1] = _mm256_setzero_ps();
     for (int64_t k = 0; k < task.k; ++k, x += T, w += kUnitBytes) {
-#pragma GCC unroll 4
+#pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
         prefetch<kUnitBytes>(w + p * panel_size, kPrefetchBytes / P);
         const __m256 w0 = load_weights(w + p * panel_size);
@@ -62,13 +62,13 @@ struct Float {
         }
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int p = 0; p < P; ++p) store_sums(task, panel + p, acc[p]);
   }
 
   template <int T>
   static void gemv(const LinearTask& task, int64_t first_panel, int64_t last_panel) {
-    constexpr int P = T == 1 ? 4 : T == 2 ? 2 : 1;
+    constexpr int P = T <= 2 ? 2 : 1;
     int64_t panel = first_panel;
     for (; panel + P <= last_panel; panel += P) gemv_panels<T, P>(task, panel);
     for (; panel < last_panel; ++panel) gemv_panels<T, 1>(task, panel);

@@ -34,7 +34,7 @@ void quantize_block(const float* x, ActivationBlock* block) {
   float largest = 0;
   for (int i = 0; i < 32; ++i) largest = std::max(largest, std::abs(x[i]));
   block->scale = largest / 127.0f;
-  const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+  const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
   block->sum = 0;
   for (int i = 0; i < 32; ++i) {
     block->q[i] = static_cast<std::int8_t>(std::nearbyint(x[i] * inverse));

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/cpu/lanes_math.h"
+
 namespace redline::cpu {
 namespace {
 
@@ -29,33 +31,24 @@ inline __m256i broadcast_quad(const void* p) {
   return _mm256_set1_epi32(quad);
 }
 
-/// e^x within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by the Taylor-like minimax of degree 6. Exactly
-/// 0 below -87.33 (and for -infinity); saturates above 88.37; NaN stays NaN.
-inline __m256 exp8(__m256 x) {
-  const __m256 lowest = _mm256_set1_ps(-87.33f);
-  const __m256 clamped = _mm256_max_ps(lowest, _mm256_min_ps(_mm256_set1_ps(88.37f), x));
-  const __m256 n = _mm256_round_ps(_mm256_mul_ps(clamped, _mm256_set1_ps(1.44269504f)),
-                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), clamped);
-  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
-  __m256 p = _mm256_set1_ps(1.9875691500e-4f);
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.3981999507e-3f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.3334519073e-3f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.1665795894e-2f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.6666665459e-1f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.0000001201e-1f));
-  p = _mm256_fmadd_ps(_mm256_mul_ps(r, r), p, _mm256_add_ps(r, _mm256_set1_ps(1.0f)));
-  const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
-  p = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
-  return _mm256_andnot_ps(_mm256_cmp_ps(x, lowest, _CMP_LT_OQ), p);
-}
+/// Eight lanes for the functions of lanes_math.h: a panel's half is no wider.
+struct Lanes8 {
+  __m256 v;
+  static Lanes8 broadcast(float x) { return {_mm256_set1_ps(x)}; }
+  friend Lanes8 operator+(Lanes8 a, Lanes8 b) { return {_mm256_add_ps(a.v, b.v)}; }
+  friend Lanes8 operator-(Lanes8 a, Lanes8 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+  friend Lanes8 operator*(Lanes8 a, Lanes8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+  friend Lanes8 operator/(Lanes8 a, Lanes8 b) { return {_mm256_div_ps(a.v, b.v)}; }
+  static Lanes8 multiply_add(Lanes8 a, Lanes8 b, Lanes8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  static Lanes8 max(Lanes8 a, Lanes8 b) { return {_mm256_max_ps(a.v, b.v)}; }
+  static Lanes8 min(Lanes8 a, Lanes8 b) { return {_mm256_min_ps(a.v, b.v)}; }
+  static Lanes8 exponent_from_low_bits(Lanes8 x) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x.v), 23))};
+  }
+};
 
-/// silu(gate) * up, silu(x) = x / (1 + e^-x).
-inline __m256 silu_mul8(__m256 gate, __m256 up) {
-  const __m256 one = _mm256_set1_ps(1.0f);
-  const __m256 negated = _mm256_xor_ps(gate, _mm256_set1_ps(-0.0f));
-  return _mm256_mul_ps(_mm256_div_ps(gate, _mm256_add_ps(one, exp8(negated))), up);
-}
+/// silu(gate) * up.
+inline __m256 silu_mul8(__m256 gate, __m256 up) { return _mm256_mul_ps(silu(Lanes8{gate}).v, up); }
 
 /// Stores the first `count` of 8 lanes.
 inline void store_first(float* to, __m256 value, int64_t count) {

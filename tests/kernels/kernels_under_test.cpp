@@ -2,32 +2,41 @@
 
 namespace redline {
 namespace cpu {
+extern const MatrixKernel kF32Avx512Emulated, kF16Avx512Emulated, kBF16Avx512Emulated, kQ8_0Avx512Emulated,
+    kQ4_0Avx512Emulated, kQ4_1Avx512Emulated;
 extern const AttentionKernels kAttentionAvx512Emulated;
 extern const ElementwiseKernels kElementwiseAvx512Emulated;
 }  // namespace cpu
 
 const std::vector<cpu::KernelTable>& kernels_under_test() {
   static const std::vector<cpu::KernelTable> tables = [] {
-    const cpu::KernelTable portable = {"portable",
-                                       {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable,
-                                        &cpu::kQ8_0Portable, &cpu::kQ4_0Portable, &cpu::kQ4_1Portable},
-                                       &cpu::kAttentionPortable,
-                                       &cpu::kElementwisePortable};
-    std::vector<cpu::KernelTable> all{portable};
-    const auto add = [&](const char* isa, const cpu::AttentionKernels& attention,
-                         const cpu::ElementwiseKernels& elementwise) {
-      all.push_back(portable);
-      all.back().isa = isa;
-      all.back().attention = &attention;
-      all.back().elementwise = &elementwise;
-    };
+    std::vector<cpu::KernelTable> all;
+    all.push_back({"portable",
+                   {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable, &cpu::kQ8_0Portable,
+                    &cpu::kQ4_0Portable, &cpu::kQ4_1Portable},
+                   &cpu::kAttentionPortable,
+                   &cpu::kElementwisePortable});
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-      add("avx2", cpu::kAttentionAvx2, cpu::kElementwiseAvx2);
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
+      return all;
+    all.push_back(
+        {"avx2",
+         {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2},
+         &cpu::kAttentionAvx2,
+         &cpu::kElementwiseAvx2});
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-      add("avx512", cpu::kAttentionAvx512, cpu::kElementwiseAvx512);
-    add("avx512_emulated", cpu::kAttentionAvx512Emulated, cpu::kElementwiseAvx512Emulated);
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
+      all.push_back({"avx512",
+                     {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512, &cpu::kQ8_0Avx512,
+                      &cpu::kQ4_0Avx512, &cpu::kQ4_1Avx512},
+                     &cpu::kAttentionAvx512,
+                     &cpu::kElementwiseAvx512});
+    all.push_back({"avx512_emulated",
+                   {&cpu::kF32Avx512Emulated, &cpu::kF16Avx512Emulated, &cpu::kBF16Avx512Emulated,
+                    &cpu::kQ8_0Avx512Emulated, &cpu::kQ4_0Avx512Emulated, &cpu::kQ4_1Avx512Emulated},
+                   &cpu::kAttentionAvx512Emulated,
+                   &cpu::kElementwiseAvx512Emulated});
 #endif
     return all;
   }();

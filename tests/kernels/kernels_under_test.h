@@ -15,7 +15,7 @@ inline void PrintTo(const KernelTable& kernels, std::ostream* out) { *out << ker
 
 }  // namespace cpu
 
-/// Tables for CpuOps. Those that stand for the emulated kernels have portable matrix products.
+/// Tables for CpuOps.
 const std::vector<cpu::KernelTable>& kernels_under_test();
 
 /// The table's name, for test names.
