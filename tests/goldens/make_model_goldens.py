@@ -319,12 +319,7 @@ def dequantized_llama(path):
     return model, bpe
 
 
-PROMPTS = [
-    "Here is a recipe for a simple bread. You will need flour, water, salt and yeast.",
-    "Once upon a time, in a small village by the sea, there lived a clockmaker who",
-    "Water boils at a lower temperature on a mountain because",
-    "There are several reasons why trees lose their leaves in autumn.",
-]
+PROMPT = "Once upon a time, in a small village by the sea, there lived a clockmaker who"
 
 
 def make_smollm2(path):
@@ -344,16 +339,11 @@ def make_smollm2(path):
     np.save(folder / "top_logits.npy", np.take_along_axis(logits, top, 1))
     np.save(folder / "summary.npy", np.stack([logsumexp(exact), exact.mean(1), exact.std(1)], 1).astype(np.float32))
 
-    found = []
-    for text in PROMPTS:
-        prompt = bpe.encode(text).ids
-        tokens, margin = greedy(model, prompt, 200)
-        print(f"margin {margin:.4f}, {len(set(tokens))} distinct: {text}\n  {bpe.decode(tokens)[:150]!r}")
-        if len(set(tokens)) >= 60 and 2 not in tokens:
-            found.append((margin, text, prompt, tokens))
-    margin, text, prompt, tokens = max(found)
+    prompt = bpe.encode(PROMPT).ids
+    tokens, margin = greedy(model, prompt, 200)
+    print(f"margin {margin:.4f}, {len(set(tokens))} distinct tokens: {bpe.decode(tokens)!r}")
     write_json(folder / "golden.json", made_by | {
-        "token_ids": ids, "sample_ids": sample.tolist(), "prompt": text, "prompt_token_ids": prompt,
+        "token_ids": ids, "sample_ids": sample.tolist(), "prompt": PROMPT, "prompt_token_ids": prompt,
         "greedy_token_ids": tokens, "greedy_text": bpe.decode(tokens), "greedy_min_margin": margin})
 
     kl_ids = bpe.encode((HERE / "kl_text.txt").read_text()).ids
@@ -397,4 +387,5 @@ if __name__ == "__main__":
     arguments = arguments.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    torch.set_num_threads(1)
     make_tiny(arguments.only) if arguments.what == "tiny" else make_smollm2(arguments.model)
