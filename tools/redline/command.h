@@ -17,7 +17,14 @@ inline constexpr int kExitInterrupted = 130;  // Ctrl-C
 /// other exceptions whose what() is one line for the user.
 using Action = std::function<int()>;
 
+Action declare_run(Flags& flags);
+Action declare_chat(Flags& flags);
+Action declare_bench(Flags& flags);
+Action declare_eval(Flags& flags);
+Action declare_inspect(Flags& flags);
+Action declare_probe(Flags& flags);
 Action declare_tokenize(Flags& flags);
+Action declare_template(Flags& flags);
 
 struct Command {
   const char* name;
@@ -26,7 +33,14 @@ struct Command {
 };
 
 inline constexpr Command kCommands[] = {
+    {"run", "Answer one prompt, then report what the hardware did for it", declare_run},
+    {"chat", "Talk with a model in turns", declare_chat},
+    {"bench", "Measure prefill and decode: tokens per second, MFU and MBU", declare_bench},
+    {"eval", "Perplexity of a text, its logits, and their distance from a base's", declare_eval},
+    {"inspect", "What a model is, what it needs, and what bounds it on a device", declare_inspect},
+    {"probe", "Measure the peaks that this machine attains", declare_probe},
     {"tokenize", "Text to token ids and back", declare_tokenize},
+    {"template", "Render a model's chat template", declare_template},
 };
 
 }  // namespace redline

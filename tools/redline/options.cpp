@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -23,6 +24,12 @@ constexpr std::int32_t kMaxTokens = std::numeric_limits<std::int32_t>::max();
 void add_model_argument(Flags& flags, std::string& model, bool required) {
   flags.argument("MODEL", "A .gguf file, a directory with safetensors, or a cached repository's id", model,
                  required);
+}
+
+std::string model_name(const std::string& reference) {
+  const std::filesystem::path path(reference);
+  const std::filesystem::path name = path.has_filename() ? path.filename() : path.parent_path().filename();
+  return name.extension() == ".gguf" ? name.stem() : name;
 }
 
 void ModelFlags::add_to(Flags& flags) {

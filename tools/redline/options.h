@@ -12,6 +12,9 @@ namespace redline {
 
 void add_model_argument(Flags& flags, std::string& model, bool required = true);
 
+/// What a model is called: its file's or directory's name, without ".gguf".
+std::string model_name(const std::string& reference);
+
 /// In what precision a model runs, and on what.
 struct ModelFlags {
   std::optional<DType> dtype;

@@ -1,0 +1,169 @@
+// The contracts of bench, eval, inspect, probe and template.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "tests/tools/json_keys.h"
+#include "tests/tools/shell.h"
+
+namespace redline::tests {
+namespace {
+
+using Json = nlohmann::json;
+
+Json json_of(const std::string& command) {
+  const ShellResult result = redline(command);
+  EXPECT_EQ(result.status, 0) << result.err;
+  return Json::parse(result.out);
+}
+
+void expect_documented_keys(const std::string& command, const Json& found) {
+  EXPECT_EQ(missing_keys(documented(command), found), "");
+  EXPECT_EQ(missing_keys(found, documented(command)), "") << "not shown in docs/json.md";
+}
+
+TEST(Bench, RowsAreNamedAsLlamaBenchDoes) {
+  const Json rows = json_of("bench " + test_model() + " -p 8,3 -n 2 -d 0,5 --batch 1,2 -r 2 --json");
+  expect_documented_keys("bench", rows);
+  ASSERT_EQ(rows.size(), 12u);
+  EXPECT_EQ(rows[0].at("test"), "pp8");
+  EXPECT_EQ(rows[2].at("test"), "tg2");
+  EXPECT_EQ(rows[3].at("test"), "pp8 @ d5");
+  for (const Json& row : rows) {
+    const std::int64_t batch = row.at("batch"),
+                       tokens = row.at("n_prompt").get<std::int64_t>() + row.at("n_gen").get<std::int64_t>();
+    EXPECT_EQ(row.at("samples_ts").size(), 2u);
+    EXPECT_GT(row.at("avg_ts"), 0.0);
+    EXPECT_EQ(row.at("utilization").at("tokens"), 2 * batch * tokens);
+  }
+}
+
+TEST(Bench, CountsWhatTheDepthCosts) {
+  const Json rows = json_of("bench " + test_model() + " -p 0 -n 1 -d 0,7 -r 1 --json");
+  const auto kv_read = [&](std::size_t row) {
+    return rows[row].at("utilization").at("bytes").at("kv_read").get<std::int64_t>();
+  };
+  const Json model = json_of("inspect " + test_model() + " --on h100 --json");
+  EXPECT_EQ(kv_read(0), 0);
+  EXPECT_EQ(kv_read(1), 7 * model.at("kv_bytes_per_token").get<std::int64_t>());
+}
+
+TEST(Bench, WantsOneModelAndKeepsItsReservedNames) {
+  EXPECT_EQ(redline("bench").status, 2);
+  EXPECT_EQ(redline("bench load").status, 2);
+  EXPECT_EQ(redline("bench " + test_model() + " -p 0 -n 0").status, 2);
+  EXPECT_NE(redline("bench --shape no-such-shape").status, 0);
+}
+
+TEST(Eval, PerplexityFollowsFromTheLogitsItWrites) {
+  const ScratchDirectory scratch;
+  const std::string ids = scratch.write("ids", "[504, 6330, 314, 2811, 30]"),
+                    npy = scratch.path("logits.npy");
+  const Json json = json_of("eval " + test_model() + " --tokens " + shell_word(ids) + " --logits " +
+                            shell_word(npy) + " --json");
+  EXPECT_EQ(json.at("tokens"), 5);
+  EXPECT_EQ(json.at("predicted"), 4);
+  const std::string file = shell("cat " + shell_word(npy)).out;
+  const std::size_t vocab = 49152, data = file.size() - 5 * vocab * sizeof(float);
+  EXPECT_EQ(data % 64, 0u);
+  EXPECT_NE(file.find("'shape': (5, 49152)"), std::string::npos);
+  const int next[] = {6330, 314, 2811, 30};
+  double nll = 0;
+  for (std::size_t row = 0; row < 4; ++row) {
+    std::vector<float> logits(vocab);
+    std::memcpy(logits.data(), file.data() + data + row * vocab * sizeof(float), vocab * sizeof(float));
+    double sum = 0;
+    for (const float x : logits) sum += std::exp(static_cast<double>(x));
+    nll += std::log(sum) - static_cast<double>(logits[static_cast<std::size_t>(next[row])]);
+  }
+  EXPECT_NEAR(json.at("perplexity").get<double>(), std::exp(nll / 4), 1e-6 * std::exp(nll / 4));
+}
+
+TEST(Eval, AModelIsNoDistanceFromItself) {
+  const ScratchDirectory scratch;
+  const std::string ids = shell_word(scratch.write("ids", "[504, 6330, 314]")),
+                    npy = shell_word(scratch.path("base.npy"));
+  const std::string command = "eval " + test_model() + " --tokens " + ids + " --json";
+  json_of(command + " --logits " + npy);
+  const Json same = json_of(command + " --base " + npy);
+  expect_documented_keys("eval", same);
+  EXPECT_EQ(same.at("kl").at("max"), 0.0);
+  EXPECT_EQ(same.at("top1_agreement"), 1.0);
+  EXPECT_GT(json_of(command + " --kv-dtype f32 --dtype q4_0 --base " + npy).at("kl").at("mean"), 0.0);
+}
+
+TEST(Eval, ABaseOfAnotherTextIsRefusedWithBothShapes) {
+  const ScratchDirectory scratch;
+  const std::string ids = shell_word(scratch.write("ids", "[504]")),
+                    more = shell_word(scratch.write("more", "[504, 30]"));
+  const std::string npy = shell_word(scratch.path("base.npy"));
+  json_of("eval " + test_model() + " --json --tokens " + ids + " --logits " + npy);
+  const ShellResult result = redline("eval " + test_model() + " --tokens " + more + " --base " + npy);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("[2, 49152]"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("[1, 49152]"), std::string::npos) << result.err;
+}
+
+TEST(Eval, WindowsCutALongerText) {
+  const ScratchDirectory scratch;
+  const std::string ids = shell_word(scratch.write("ids", "[504, 6330, 314, 2811, 30]"));
+  EXPECT_EQ(json_of("eval " + test_model() + " --json --ctx 2 --tokens " + ids).at("predicted"), 2);
+}
+
+TEST(Inspect, CountsParametersOnceAndTheTokenAfterTheDepth) {
+  const Json json = json_of("inspect " + test_model() + " --depth 100 --on h100 --json");
+  expect_documented_keys("inspect", json);
+  EXPECT_EQ(json.at("parameters").at("total"), 134515008);  // SmolLM2-135M, its embedding tied
+  EXPECT_EQ(json.at("kv_bytes_per_token"), 2 * 30 * 3 * 64 * 2);
+  // 2 FLOPs a weight but the norms', and 4 L Hq d (depth + 1) of attention.
+  EXPECT_EQ(json.at("per_token").at("flops"), 2 * (134515008 - 61 * 576) + 4ll * 30 * 576 * 101);
+  for (const Json& verdict : json.at("verdicts")) EXPECT_EQ(verdict.at("device"), "h100");
+}
+
+TEST(Inspect, AnUnknownDeviceIsWrongUsageThatListsTheKnown) {
+  const ShellResult result = redline("inspect " + test_model() + " --on abacus");
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("h100"), std::string::npos);
+}
+
+TEST(Probe, MeasuresRatesThatAreNotNothing) {
+  const ScratchDirectory scratch;
+  const ShellResult result = shell("REDLINE_PROBE_CACHE=" + shell_word(scratch.path("probe.json")) + " " +
+                                   shell_word(REDLINE_BINARY_DIR "/redline") + " probe --threads 1 --json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  expect_documented_keys("probe", json);
+  EXPECT_GT(json.at("peaks")[0].at("compute").at("fp32"), 1e8);
+  EXPECT_GT(json.at("peaks")[0].at("bandwidth"), 1e8);
+}
+
+TEST(Template, RendersWithItsVariablesAndNothingMore) {
+  const ScratchDirectory scratch;
+  const std::string messages =
+      shell_word(scratch.write("messages", R"([{"role": "user", "content": "Hi"}])"));
+  const std::string source = shell_word(scratch.write(
+      "template",
+      "{{ messages[0].content }} {{ tools is none }} {{ add_generation_prompt }} {{ eos_token }} {{ x }}"));
+  const std::string vars = shell_word(scratch.write("vars", R"({"x": 1, "eos_token": "E"})"));
+  const std::string command =
+      "template " + test_model() + " --messages " + messages + " --template " + source;
+  EXPECT_EQ(redline(command).out, "Hi True True <|im_end|> ");
+  EXPECT_EQ(redline(command + " --vars " + vars + " --no-generation-prompt").out, "Hi True False E 1");
+}
+
+TEST(Template, AFaultyTemplateOrConversationIsAnErrorThatNamesTheFile) {
+  const ScratchDirectory scratch;
+  const std::string good = shell_word(scratch.write("good", "[]")), bad = scratch.write("bad", "{% if %}");
+  const ShellResult template_error =
+      redline("template " + test_model() + " --messages " + good + " --template " + shell_word(bad));
+  EXPECT_EQ(template_error.status, 1);
+  EXPECT_EQ(template_error.err.rfind("redline: " + bad + ": line 1: ", 0), 0u) << template_error.err;
+  const ShellResult json_error = redline("template " + test_model() + " --messages " + shell_word(bad));
+  EXPECT_EQ(json_error.status, 1);
+  EXPECT_EQ(json_error.err.rfind("redline: " + bad + ": ", 0), 0u) << json_error.err;
+  EXPECT_EQ(redline("template " + test_model()).status, 2);
+}
+
+}  // namespace
+}  // namespace redline::tests

@@ -1,0 +1,162 @@
+// redline bench: rows as llama-bench prints them, with what the hardware did for them.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "engine/meter/format.h"
+#include "engine/weights.h"
+#include "tools/redline/bench_run.h"
+#include "tools/redline/command.h"
+#include "tools/redline/session.h"
+
+namespace redline {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct BenchFlags {
+  std::string model, shape;
+  std::vector<std::int64_t> prompts{512}, generated{128}, depths{0}, batches{1};
+  std::int32_t repetitions = 5;
+  DType kv_dtype = DType::kBF16;
+  ModelFlags model_flags;
+  bool json = false;
+
+  std::string name() const { return shape.empty() ? model_name(model) : shape; }
+};
+
+struct Row {
+  BenchTest test;
+  std::vector<double> tokens_per_s;  // of each repetition
+  UtilizationMeter meter;
+
+  std::string name() const {
+    return (test.num_prompt > 0 ? "pp" : "tg") + std::to_string(test.num_tokens()) +
+           (test.depth > 0 ? " @ d" + std::to_string(test.depth) : "");
+  }
+  Phase phase() const { return test.num_prompt > 0 ? Phase::kPrefill : Phase::kDecode; }
+  double mean() const {
+    return std::accumulate(tokens_per_s.begin(), tokens_per_s.end(), 0.0) /
+           static_cast<double>(tokens_per_s.size());
+  }
+  /// Of the sample (n - 1); 0 for one repetition.
+  double deviation() const {
+    double sum = 0;
+    for (const double rate : tokens_per_s) sum += (rate - mean()) * (rate - mean());
+    return tokens_per_s.size() < 2 ? 0 : std::sqrt(sum / static_cast<double>(tokens_per_s.size() - 1));
+  }
+};
+
+std::vector<BenchTest> tests_of(const BenchFlags& flags) {
+  std::vector<BenchTest> tests;
+  for (const std::int64_t batch : flags.batches)
+    for (const std::int64_t depth : flags.depths) {
+      for (const std::int64_t count : flags.prompts)
+        if (count > 0) tests.push_back({.num_prompt = count, .depth = depth, .batch = batch});
+      for (const std::int64_t count : flags.generated)
+        if (count > 0) tests.push_back({.num_generated = count, .depth = depth, .batch = batch});
+    }
+  if (tests.empty()) throw UsageError("nothing to measure: --n-prompt and --n-gen are both 0");
+  return tests;
+}
+
+Json row_json(const Row& row, const BenchFlags& flags, const LoadedModel& model, const std::string& dtype) {
+  return {{"test", row.name()},
+          {"n_prompt", row.test.num_prompt},
+          {"n_gen", row.test.num_generated},
+          {"n_depth", row.test.depth},
+          {"batch", row.test.batch},
+          {"threads", model.ops->num_threads()},
+          {"dtype", dtype},
+          {"avg_ts", row.mean()},
+          {"stddev_ts", row.deviation()},
+          {"samples_ts", row.tokens_per_s},
+          {"utilization", row.meter.phase_json(row.phase())},
+          {"model", flags.name()}};
+}
+
+void print_table(const std::vector<Row>& rows, const BenchFlags& flags, const LoadedModel& model,
+                 const std::string& dtype) {
+  const auto ratio = [](const Row& row, auto member) {
+    const auto basis = row.meter.roofline(row.phase()).basis;
+    if (!basis) return std::string(kUnknownText);
+    return format_if_known(row.meter.ratios(row.phase(), TimeBasis::kBusy, *basis).*member, format_percent);
+  };
+  std::vector<std::vector<std::string>> table{
+      {"model", "size", "dtype", "threads", "batch", "test", "t/s", "MFU", "MBU", "bound by"}};
+  for (const Row& row : rows) {
+    char rate[64];
+    std::snprintf(rate, sizeof rate, "%.2f ± %.2f", row.mean(), row.deviation());
+    const char* bound_by = row.meter.roofline(row.phase()).bound_by;
+    table.push_back({flags.name(), format_si(static_cast<double>(model.weights->type_bytes), "B"), dtype,
+                     std::to_string(model.ops->num_threads()), std::to_string(row.test.batch), row.name(),
+                     rate, ratio(row, &Ratios::mfu), ratio(row, &Ratios::mbu),
+                     bound_by == nullptr ? kUnknownText : bound_by});
+  }
+  std::printf("%s", format_table(table).c_str());
+}
+
+std::shared_ptr<LoadedModel> model_of(const BenchFlags& flags) {
+  if (flags.model.empty() == flags.shape.empty()) throw UsageError("give either MODEL or --shape NAME");
+  for (const char* reserved : {"serve", "load", "signatures"})
+    if (flags.model == reserved)
+      throw UsageError(flags.model + ": no such benchmark; a model in a folder of that name is ./" +
+                       flags.model);
+  if (!flags.model.empty()) return load_model(flags.model, flags.model_flags);
+  return LoadedModel::random(flags.shape, flags.model_flags.dtype.value_or(DType::kQ8_0),
+                             flags.model_flags.options());
+}
+
+int bench(const BenchFlags& flags) {
+  const std::vector<BenchTest> tests = tests_of(flags);
+  const auto model = model_of(flags);
+  const std::string dtype = traits(model->weights->layers.front().down.view.dtype).name;
+  const DevicePeaks peaks = metered_peaks(*model);
+  std::int64_t tokens = 0, batch = 0;
+  for (const BenchTest& test : tests) {
+    tokens = std::max(tokens, test.depth + test.num_tokens());
+    batch = std::max(batch, test.batch);
+  }
+  BenchRun run(*model, flags.kv_dtype, batch, tokens);
+  std::vector<Row> rows;
+  for (const BenchTest& test : tests) {
+    Row row{test, {}, UtilizationMeter(peaks, model->weights->stored_bytes)};
+    run.warm_up(test);
+    for (std::int32_t i = 0; i < flags.repetitions; ++i)
+      row.tokens_per_s.push_back(static_cast<double>(test.batch * test.num_tokens()) /
+                                 run.measure(test, row.meter));
+    std::fprintf(stderr, "%s: %.2f t/s\n", row.name().c_str(), row.mean());
+    rows.push_back(std::move(row));
+  }
+  if (flags.json) {
+    Json array = Json::array();
+    for (const Row& row : rows) array.push_back(row_json(row, flags, *model, dtype));
+    std::printf("%s\n", array.dump().c_str());
+  } else {
+    print_table(rows, flags, *model, dtype);
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
+Action declare_bench(Flags& flags) {
+  const auto values = std::make_shared<BenchFlags>();
+  add_model_argument(flags, values->model, /*required=*/false);
+  flags.text("--shape", "NAME", "A known model's shape with random weights, such as llama-3.2-1b",
+             values->shape);
+  flags.sizes("-p,--n-prompt", "Prefill this many tokens", values->prompts, 0);
+  flags.sizes("-n,--n-gen", "Decode this many tokens", values->generated, 0);
+  flags.sizes("-d,--n-depth", "With this many tokens cached before", values->depths, 0);
+  flags.sizes("--batch", "This many sequences at once", values->batches, 1);
+  flags.number("-r,--repetitions", "Measure each row this often", values->repetitions, 1, 1000000);
+  flags.dtype("--kv-dtype", "The cache's type: bf16 or f32", values->kv_dtype, {DType::kBF16, DType::kF32});
+  values->model_flags.add_to(flags);
+  flags.flag("--json", "Print a JSON array of rows", values->json);
+  return [values] { return bench(*values); };
+}
+
+}  // namespace redline

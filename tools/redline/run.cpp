@@ -1,0 +1,120 @@
+// redline run: one prompt, its answer on stdout as it comes, and the utilisation report on stderr.
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "tools/redline/chat_prompt.h"
+#include "tools/redline/command.h"
+#include "tools/redline/session.h"
+
+namespace redline {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct RunFlags {
+  std::string model;
+  std::optional<std::string> prompt;
+  std::string file, prompt_tokens, system, trace;
+  bool raw = false, json = false;
+  std::int32_t num_logprobs = -1;
+  ModelFlags model_flags;
+  CacheFlags cache;
+  SamplingFlags sampling;
+};
+
+/// The prompt's text, from wherever the flags say.
+std::string prompt_text(const RunFlags& flags) {
+  if (!flags.file.empty()) return read_file(flags.file);
+  if (flags.prompt && *flags.prompt != "-") return *flags.prompt;
+  if (!flags.prompt && isatty(STDIN_FILENO) == 1)
+    throw UsageError("no prompt: give --prompt TEXT, --file FILE or a pipe");
+  return read_standard_input();
+}
+
+std::vector<std::int32_t> prompt_ids(const RunFlags& flags, const LoadedModel& model,
+                                     const std::string& text) {
+  if (!flags.prompt_tokens.empty()) return read_token_ids(flags.prompt_tokens);
+  const ChatPrompt chat(*model.tokenizer);
+  if (flags.raw || !chat) return model.tokenizer->encode(text);
+  Json messages = Json::array();
+  if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
+  messages.push_back({{"role", "user"}, {"content", text}});
+  return chat.tokens(messages);
+}
+
+Json logprobs_json(const Tokenizer& tokenizer, const Answer& answer) {
+  Json tokens = Json::array();
+  const auto entry = [&](const TokenLogprob& token) {
+    return Json{{"id", token.token},
+                {"token", tokenizer.decode(std::span(&token.token, 1))},
+                {"logprob", token.logprob}};
+  };
+  for (const auto& candidates : answer.logprobs) {
+    Json token = entry(candidates.front());
+    token["top"] = Json::array();
+    for (const TokenLogprob& candidate : std::span(candidates).subspan(1))
+      token["top"].push_back(entry(candidate));
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+int run(const RunFlags& flags) {
+  if ((flags.prompt ? 1 : 0) + (flags.file.empty() ? 0 : 1) + (flags.prompt_tokens.empty() ? 0 : 1) > 1)
+    throw UsageError("--prompt, --file and --prompt-tokens exclude each other");
+  Request request;
+  request.sampling = flags.sampling.sampling();
+  request.sampling.num_logprobs = flags.num_logprobs;
+  const std::string text = flags.prompt_tokens.empty() ? prompt_text(flags) : "";
+  Session session(load_model(flags.model, flags.model_flags), flags.cache.options, flags.trace);
+  request.prompt = prompt_ids(flags, session.model(), text);
+
+  Json result{{"model", model_name(flags.model)}};
+  if (flags.json) result["prompt_token_ids"] = request.prompt;
+  const Answer answer = session.answer(std::move(request), [&](std::string_view piece) {
+    if (flags.json) return;
+    std::fwrite(piece.data(), 1, piece.size(), stdout);
+    std::fflush(stdout);
+  });
+  session.close_trace();
+
+  if (flags.json) {
+    result["text"] = answer.text;
+    result["token_ids"] = answer.token_ids;
+    result["finish_reason"] = name(answer.finish_reason);
+    result["logprobs"] = flags.num_logprobs < 0 ? Json() : logprobs_json(*session.model().tokenizer, answer);
+    result["utilization"] = session.utilization(answer.summary);
+    std::printf("%s\n", result.dump().c_str());
+  } else {
+    std::printf("\n");
+    std::fflush(stdout);
+    std::fprintf(stderr, "\n%s", session.report(answer.summary).c_str());
+  }
+  return answer.interrupted ? kExitInterrupted : kExitDone;
+}
+
+}  // namespace
+
+Action declare_run(Flags& flags) {
+  const auto values = std::make_shared<RunFlags>();
+  add_model_argument(flags, values->model);
+  flags.text("-p,--prompt", "TEXT", "The prompt; - or a pipe: standard input", values->prompt);
+  flags.text("-f,--file", "FILE", "Read the prompt from a file", values->file);
+  flags.text("--prompt-tokens", "FILE", "Take the prompt as a JSON array of token ids",
+             values->prompt_tokens);
+  flags.text("--system", "TEXT", "A system message before the prompt", values->system);
+  flags.flag("--raw", "Do not apply the model's chat template", values->raw);
+  values->sampling.add_to(flags);
+  flags.number("--logprobs", "With --json: each token's log-probability and the N likeliest",
+               values->num_logprobs, 0, 20);
+  values->cache.add_to(flags);
+  values->model_flags.add_to(flags);
+  flags.flag("--json", "Print one JSON object instead of text", values->json);
+  flags.text("--trace", "FILE", "Write a Chrome trace of every step (opens in Perfetto)", values->trace);
+  return [values] { return run(*values); };
+}
+
+}  // namespace redline

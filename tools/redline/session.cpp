@@ -1,0 +1,112 @@
+#include "tools/redline/session.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <utility>
+
+#include "engine/meter/probe.h"
+#include "engine/weights.h"
+#include "tools/redline/terminal.h"
+
+namespace redline {
+namespace {
+
+constexpr auto kPollInterval = std::chrono::milliseconds(50);
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+RunSummary summary_of(const RequestUsage& usage, std::chrono::steady_clock::time_point start) {
+  RunSummary run;
+  run.wall_s = seconds_since(start);
+  if (usage.first_token_ns != 0)
+    run.ttft_s = static_cast<double>(usage.first_token_ns - usage.arrival_ns) * 1e-9;
+  run.prompt_tokens = usage.prompt_tokens;
+  run.cached_tokens = usage.cached_tokens;
+  run.generated_tokens = usage.generated_tokens;
+  return run;
+}
+
+}  // namespace
+
+std::shared_ptr<LoadedModel> load_model(const std::string& reference, const ModelFlags& flags) {
+  ModelOptions options = flags.options();
+  ProgressBar bar("Loading");
+  options.progress = [&bar](std::int64_t done, std::int64_t total) { bar.show(done, total); };
+  return LoadedModel::open(reference, options);
+}
+
+DevicePeaks metered_peaks(LoadedModel& model) {
+  const DevicePeaks peaks = peaks_for(*model.ops);
+  model.ops->ledger().set_peaks(peaks.attainable(), peaks.vendor());
+  return peaks;
+}
+
+Session::Session(std::shared_ptr<LoadedModel> model, const EngineOptions& options,
+                 const std::string& trace_path)
+    : meter_(metered_peaks(*model), model->weights->stored_bytes),
+      engine_(std::move(model), options, [this](const StepRecord& step) { observe(step); }) {
+  if (!trace_path.empty()) trace_.emplace(trace_path, "redline " + this->model().config.name);
+}
+
+void Session::observe(const StepRecord& step) {
+  const std::lock_guard lock(mutex_);
+  meter_.add_step(step);
+  if (trace_) trace_->add_step(*step.counts, step.start_ns, step.wall_ns, step.gap_ns);
+}
+
+Answer Session::answer(Request request, const std::function<void(std::string_view)>& on_text) {
+  Answer answer;
+  const InterruptGuard interrupt;
+  const auto start = std::chrono::steady_clock::now();
+  const auto stream = engine_.submit(std::move(request));
+  {
+    LiveLine live;
+    while (!stream->finished()) {
+      if (const auto event = stream->next_until(std::chrono::steady_clock::now() + kPollInterval)) {
+        if (event->finish_reason == FinishReason::kError) throw std::runtime_error(event->error);
+        on_text(event->text);
+        answer.text += event->text;
+        answer.token_ids.insert(answer.token_ids.end(), event->token_ids.begin(), event->token_ids.end());
+        answer.logprobs.insert(answer.logprobs.end(), event->logprobs.begin(), event->logprobs.end());
+        if (event->finish_reason != FinishReason::kNone) answer.finish_reason = event->finish_reason;
+      }
+      if (interrupt.requested() && !answer.interrupted) {
+        answer.interrupted = true;
+        stream->abort();
+      }
+      if (live.due()) {
+        const RunSummary run = summary_of(stream->usage(), start);
+        const std::lock_guard lock(mutex_);
+        live.show(meter_.live_line(run));
+      }
+    }
+  }
+  answer.summary = summary_of(stream->usage(), start);
+  return answer;
+}
+
+nlohmann::ordered_json Session::utilization(const RunSummary& run) {
+  const std::lock_guard lock(mutex_);
+  return meter_.to_json(run);
+}
+
+std::string Session::report(const RunSummary& run) {
+  const std::lock_guard lock(mutex_);
+  return meter_.report(run);
+}
+
+void Session::reset_meter() {
+  const std::lock_guard lock(mutex_);
+  meter_.reset();
+}
+
+void Session::close_trace() {
+  const std::lock_guard lock(mutex_);
+  if (trace_) trace_->close();
+  trace_.reset();
+}
+
+}  // namespace redline

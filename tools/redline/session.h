@@ -1,0 +1,65 @@
+// A model that runs, and the meter that watches it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/meter/trace.h"
+#include "engine/meter/utilization.h"
+#include "tools/redline/options.h"
+
+namespace redline {
+
+/// Loads `reference` with a progress bar on a terminal.
+std::shared_ptr<LoadedModel> load_model(const std::string& reference, const ModelFlags& flags);
+
+/// The peaks of the model's device, which its ledger is given too. Measured now (about a second) where
+/// nothing is kept from before.
+DevicePeaks metered_peaks(LoadedModel& model);
+
+/// What one answer was and cost.
+struct Answer {
+  std::string text;
+  std::vector<std::int32_t> token_ids;
+  std::vector<std::vector<TokenLogprob>> logprobs;
+  FinishReason finish_reason = FinishReason::kNone;
+  bool interrupted = false;  // by Ctrl-C
+  RunSummary summary;
+};
+
+class Session {
+ public:
+  /// `trace_path`: where to write a Chrome trace; empty: nowhere.
+  Session(std::shared_ptr<LoadedModel> model, const EngineOptions& options,
+          const std::string& trace_path = {});
+
+  const LoadedModel& model() const { return engine_.model(); }
+  EngineStats stats() const { return engine_.stats(); }
+
+  /// Runs one request with n = 1 to its end, or to Ctrl-C, and hands on its text as it comes, with a live
+  /// line on a terminal. Throws std::runtime_error with the engine's message when the request fails.
+  Answer answer(Request request, const std::function<void(std::string_view)>& on_text);
+
+  nlohmann::ordered_json utilization(const RunSummary& run);
+  std::string report(const RunSummary& run);
+  void reset_meter();
+  /// Ends the trace file, if there is one.
+  void close_trace();
+
+ private:
+  void observe(const StepRecord& step);
+
+  std::mutex mutex_;  // guards what follows: the engine's thread adds steps
+  UtilizationMeter meter_;
+  std::optional<TraceWriter> trace_;
+  Engine engine_;  // last: its thread ends before what it writes to
+};
+
+}  // namespace redline
