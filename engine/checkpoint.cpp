@@ -2,9 +2,13 @@
 
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "engine/gguf_model.h"
+#include "engine/hf_config.h"
 #include "engine/model_file_error.h"
+#include "engine/model_reference.h"
+#include "engine/tokenizer_json.h"
 
 namespace redline {
 // A layer's tensor is called layer_prefix, the layer's number, ".", then its role's name.
@@ -24,24 +28,55 @@ const Checkpoint::Naming Checkpoint::kGgufNaming = {
      "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_norm.weight", "ffn_gate.weight",
      "ffn_up.weight", "ffn_down.weight"}};
 
+const Checkpoint::Naming Checkpoint::kHfNaming = {
+    "model.layers.",
+    {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight", "input_layernorm.weight",
+     "self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
+     "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
+     "mlp.up_proj.weight", "mlp.down_proj.weight"}};
+
 Checkpoint::Checkpoint(const std::string& reference) {
-  gguf_ = std::make_unique<GgufFile>(reference);
-  config_ = gguf_model_config(*gguf_);
-  interleaved_rope_ = true;
-  bind(reference, gguf_->tensors(), kGgufNaming);
+  auto [path, name] = find_model(reference);
+  path_ = std::move(path);
+  std::filesystem::is_directory(path_) ? open_directory() : open_gguf();
+  config_.name = std::move(name);
 }
 
 Checkpoint::~Checkpoint() = default;
 
-void Checkpoint::bind(const std::string& file, std::span<const FileTensor> tensors, const Naming& naming) {
+void Checkpoint::open_gguf() {
+  gguf_ = std::make_unique<GgufFile>(path_);
+  config_ = gguf_model_config(*gguf_);
+  interleaved_rope_ = true;
+  std::vector<const FileTensor*> tensors;
+  for (const FileTensor& tensor : gguf_->tensors())
+    if (tensor.name != "rope_freqs.weight") tensors.push_back(&tensor);  // part of the configuration
+  bind(tensors, kGgufNaming);
+}
+
+void Checkpoint::open_directory() {
+  config_ = read_hf_config(path_ / "config.json");
+  safetensors_ = open_safetensors(path_);
+  std::vector<const FileTensor*> tensors;
+  // Old checkpoints hold what follows from the configuration: rotary frequencies, a tied head's copy.
+  const auto follows = [&](const std::string& name) {
+    return name.ends_with(".rotary_emb.inv_freq") || (config_.tied_embeddings && name == "lm_head.weight");
+  };
+  for (const auto& file : safetensors_)
+    for (const FileTensor& tensor : file->tensors())
+      if (!follows(tensor.name)) tensors.push_back(&tensor);
+  bind(tensors, kHfNaming);
+}
+
+void Checkpoint::bind(const std::vector<const FileTensor*>& tensors, const Naming& naming) {
   std::unordered_map<std::string_view, const FileTensor*> unused;
-  for (const auto& tensor : tensors) unused.emplace(tensor.name, &tensor);
+  for (const FileTensor* tensor : tensors) unused.emplace(tensor->name, tensor);
   for_each_tensor(config_, [&](TensorRole role, std::int64_t layer) {
     const auto tensor_name = naming.name(role, layer);
     const auto shape = tensor_shape(role, config_);
     const auto it = unused.find(tensor_name);
     if (it == unused.end())
-      throw ModelFileError({file, "tensor " + printable(tensor_name)}, "shape " + shape_text(shape),
+      throw ModelFileError({path_.string(), "tensor " + printable(tensor_name)}, "shape " + shape_text(shape),
                            "no such tensor");
     const FileTensor& tensor = *it->second;
     if (tensor.shape != shape)
@@ -50,7 +85,6 @@ void Checkpoint::bind(const std::string& file, std::span<const FileTensor> tenso
     tensors_[static_cast<int>(role)].push_back(&tensor);
     unused.erase(it);
   });
-  unused.erase("rope_freqs.weight");
   if (!unused.empty()) {
     const FileTensor& tensor = *unused.begin()->second;
     throw ModelFileError({tensor.file->path(), "tensor " + printable(tensor.name), tensor.offset()},
@@ -81,6 +115,8 @@ MatrixSource Checkpoint::matrix(TensorRole role, std::int64_t layer) const {
   return matrix;
 }
 
-TokenizerSpec Checkpoint::tokenizer_spec() const { return gguf_tokenizer_spec(*gguf_); }
+TokenizerSpec Checkpoint::tokenizer_spec() const {
+  return gguf_ ? gguf_tokenizer_spec(*gguf_) : load_tokenizer_json(path_);
+}
 
 }  // namespace redline

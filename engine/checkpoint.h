@@ -2,14 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "engine/file_tensor.h"
 #include "engine/gguf.h"
 #include "engine/model_config.h"
+#include "engine/safetensors.h"
 #include "engine/tensor_role.h"
 #include "engine/tokenizer_spec.h"
 #include "kernels/ops.h"
@@ -20,8 +21,8 @@ namespace redline {
 /// other: a tensor that the engine does not know would silently change the model.
 class Checkpoint {
  public:
-  /// `reference`: a .gguf file, a directory with config.json and safetensors, or a repository id ("org/name")
-  /// in the local Hugging Face cache. Throws ModelFileError.
+  /// Opens what find_model (engine/model_reference.h) finds: a GGUF file, or a directory with config.json and
+  /// safetensors. Throws ModelFileError.
   explicit Checkpoint(const std::string& reference);
   ~Checkpoint();
   Checkpoint(const Checkpoint&) = delete;
@@ -38,10 +39,14 @@ class Checkpoint {
 
  private:
   struct Naming;
-  static const Naming kGgufNaming;
-  void bind(const std::string& file, std::span<const FileTensor> tensors, const Naming& naming);
+  static const Naming kGgufNaming, kHfNaming;
+  void open_gguf();
+  void open_directory();
+  void bind(const std::vector<const FileTensor*>& tensors, const Naming& naming);
 
-  std::unique_ptr<GgufFile> gguf_;
+  std::filesystem::path path_;
+  std::unique_ptr<GgufFile> gguf_;                             // this,
+  std::vector<std::unique_ptr<SafetensorsFile>> safetensors_;  // or these
   ModelConfig config_;
   bool interleaved_rope_ = false;
   // [role][layer]; a role without layers has one.

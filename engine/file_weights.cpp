@@ -26,6 +26,11 @@ void convert_rows(const MatrixSource& source, DType dtype, std::byte* target, in
   convert(0, source.rows / num_threads);
 }
 
+// Whether the numbers lie on multiples of their size, which neither format promises.
+bool is_aligned(const FileTensor& tensor) {
+  return tensor.offset() % (tensor.dtype == DType::kF32 ? 4 : 2) == 0;
+}
+
 class FileWeights final : public WeightSource {
  public:
   FileWeights(const Checkpoint& checkpoint, const LoadOptions& options, int num_threads)
@@ -48,7 +53,7 @@ class FileWeights final : public WeightSource {
   MatrixSource matrix(TensorRole role, std::int64_t layer) override {
     const MatrixSource source = checkpoint_.matrix(role, layer);
     const DType target = dtype(role, layer);
-    if (source.dtype == target) return source;
+    if (source.dtype == target && is_aligned(checkpoint_.tensor(role, layer))) return source;
     const auto stride = row_bytes(target, source.cols);
     Buffer copy(static_cast<std::size_t>(source.rows * stride));
     convert_rows(source, target, copy.data(), num_threads_);

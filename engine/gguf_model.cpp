@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <string>
 
 #include "engine/model_file_error.h"
@@ -44,7 +43,20 @@ class ArchitectureKeys {
   std::string prefix_;
 };
 
-RopeScaling rope_scaling(const GgufFile& gguf, const ArchitectureKeys& keys, std::int64_t max_positions) {
+std::vector<float> frequency_divisors(const FileTensor& tensor, std::int64_t count) {
+  const ModelFileError::Where where{tensor.file->path(), "tensor " + printable(tensor.name), tensor.offset()};
+  if (tensor.dtype != DType::kF32 || tensor.elements() != count)
+    throw ModelFileError(where, "f32 [" + std::to_string(count) + "]",
+                         std::string(name(tensor.dtype)) + " " + shape_text(tensor.shape));
+  std::vector<float> divisors(static_cast<std::size_t>(count));
+  std::memcpy(divisors.data(), tensor.data.data(), tensor.data.size());
+  for (const float divisor : divisors)
+    if (!(divisor > 0) || !std::isfinite(divisor))
+      throw ModelFileError(where, "positive numbers", std::to_string(divisor));
+  return divisors;
+}
+
+RopeScaling rope_scaling(const GgufFile& gguf, const ArchitectureKeys& keys, const ModelConfig& config) {
   RopeScaling scaling;
   const auto type = keys.find_string("rope.scaling.type").value_or("none");
   if (type == "linear") {
@@ -52,22 +64,19 @@ RopeScaling rope_scaling(const GgufFile& gguf, const ArchitectureKeys& keys, std
   } else if (type == "yarn") {
     scaling.type = RopeType::kYarn;
     scaling.original_max_positions =
-        keys.find_size("rope.scaling.original_context_length").value_or(max_positions);
+        keys.find_size("rope.scaling.original_context_length").value_or(config.max_positions);
+    scaling.beta_fast = keys.positive("rope.scaling.yarn_beta_fast", scaling.beta_fast);
+    scaling.beta_slow = keys.positive("rope.scaling.yarn_beta_slow", scaling.beta_slow);
   } else if (type != "none") {
     keys.fail("rope.scaling.type", "none, linear or yarn", printable(type));
   }
   if (scaling.type != RopeType::kPlain) scaling.factor = keys.positive("rope.scaling.factor", 1.0);
-  if (const FileTensor* divisors = gguf.find_tensor("rope_freqs.weight")) {
-    if (divisors->dtype != DType::kF32)
-      throw ModelFileError({gguf.file().path(), printable(divisors->name), divisors->offset()}, "type f32",
-                           name(divisors->dtype));
-    scaling.frequency_divisors.resize(divisors->data.size() / sizeof(float));
-    std::memcpy(scaling.frequency_divisors.data(), divisors->data.data(), divisors->data.size());
-    for (const float divisor : scaling.frequency_divisors)
-      if (!(divisor > 0) || !std::isfinite(divisor))
-        throw ModelFileError({gguf.file().path(), printable(divisors->name), divisors->offset()},
-                             "positive numbers", std::to_string(divisor));
-  }
+  // The file's factor comes on top of what YaRN asks for.
+  if (scaling.type == RopeType::kYarn)
+    scaling.attention_factor = keys.positive("rope.scaling.attn_factor", 1.0) *
+                               (1.0 + 0.1 * std::log(std::max(scaling.factor, 1.0)));
+  if (const FileTensor* divisors = gguf.find_tensor("rope_freqs.weight"))
+    scaling.frequency_divisors = frequency_divisors(*divisors, config.rotary_dim / 2);
   return scaling;
 }
 
@@ -91,8 +100,6 @@ ModelConfig gguf_model_config(const GgufFile& gguf) {
   const ArchitectureKeys keys(gguf, config.architecture);
   if (const auto experts = gguf.find_int("llama.expert_count"); experts.value_or(0) != 0)
     keys.fail("expert_count", "no experts", std::to_string(*experts));
-  config.name =
-      gguf.find_string("general.name").value_or(std::filesystem::path(gguf.file().path()).stem().string());
   config.num_layers = keys.size("block_count");
   config.hidden_size = keys.size("embedding_length");
   config.num_q_heads = keys.size("attention.head_count");
@@ -119,7 +126,7 @@ ModelConfig gguf_model_config(const GgufFile& gguf) {
   config.max_positions = keys.size("context_length");
   config.rms_norm_eps = keys.positive("attention.layer_norm_rms_epsilon", 1e-5);
   config.rope_theta = keys.positive("rope.freq_base", 10000.0);
-  config.rope_scaling = rope_scaling(gguf, keys, config.max_positions);
+  config.rope_scaling = rope_scaling(gguf, keys, config);
   config.tied_embeddings = gguf.find_tensor("output.weight") == nullptr;
   if (const FileTensor* embedding = gguf.find_tensor("token_embd.weight"))
     config.vocab_size = embedding->shape.front();

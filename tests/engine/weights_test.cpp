@@ -7,6 +7,7 @@
 #include "engine/model_shapes.h"
 #include "kernels/convert.h"
 #include "tests/engine/real_model.h"
+#include "tests/engine/tiny_llama.h"
 
 namespace redline {
 namespace {
@@ -53,21 +54,24 @@ TEST(LoadWeights, PacksTheRealModelRowForRow) {
   EXPECT_EQ(layer.attn_norm.size(), 576U);
 }
 
-TEST(LoadWeights, RequantisesRowByRow) {
-  const Checkpoint checkpoint(real_model_path());
+TEST(LoadWeights, RequantisesRowByRowToEveryType) {
+  const TemporaryDirectory directory;
+  const Checkpoint checkpoint(directory.write("m.gguf", tiny_gguf(DType::kQ8_0, false).finish()).string());
   const auto ops = make_cpu_ops({.threads = 2, .isa = {}});
-  for (const DType dtype : {DType::kF32, DType::kQ8_0}) {
+  for (int i = 0; i < kNumDTypes; ++i) {
+    const auto dtype = static_cast<DType>(i);
+    SCOPED_TRACE(name(dtype));
     LoadOptions options;
     options.dtype = dtype;
     const ModelWeights weights = load_weights(checkpoint, *ops, options);
     EXPECT_EQ(weights.stored_bytes, weight_memory_bytes(checkpoint, *ops, dtype));
-    for (const std::int64_t row : {0, 287, 288, 575}) {
-      const auto expected = row_of(checkpoint.matrix(TensorRole::kDown, 5), row);
-      std::vector<std::byte> stored(static_cast<std::size_t>(row_bytes(dtype, 1536)));
-      quantize_row(dtype, expected.data(), 1536, stored.data());
-      std::vector<float> values(1536);
-      dequantize_row(dtype, stored.data(), 1536, values.data());
-      EXPECT_EQ(unpacked(*ops, weights.layers[5].down.view, row), values);
+    for (std::int64_t row = 0; row < 64; ++row) {
+      const auto source = row_of(checkpoint.matrix(TensorRole::kDown, 1), row);
+      std::vector<std::byte> stored(static_cast<std::size_t>(row_bytes(dtype, 96)));
+      quantize_row(dtype, source.data(), 96, stored.data());
+      std::vector<float> expected(96);
+      dequantize_row(dtype, stored.data(), 96, expected.data());
+      EXPECT_EQ(unpacked(*ops, weights.layers[1].down.view, row), dtype == DType::kQ8_0 ? source : expected);
     }
   }
 }

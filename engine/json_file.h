@@ -1,0 +1,51 @@
+// JSON from model files: parsed with care, read by key with errors that name it. For the engine's own
+// sources: it brings in nlohmann-json.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace redline {
+
+/// The object that `text` is; it starts at byte `offset` of `file`, which only messages use. Throws
+/// ModelFileError when it is no JSON object, nests more than 32 deep, or holds a key twice in one object.
+nlohmann::json parse_json_object(const std::string& file, std::string_view text, std::uint64_t offset = 0);
+
+/// An object in a JSON file, read by key. A key that holds null counts as absent. Every read throws
+/// ModelFileError naming file and key when the value has another type or is out of range.
+class JsonFile {
+ public:
+  /// Reads and parses a whole file. Throws ModelFileError.
+  explicit JsonFile(const std::filesystem::path& path);
+  /// The object at `key` of `parent`, whose file it shares.
+  JsonFile(const JsonFile& parent, const std::string& key);
+
+  const nlohmann::json& object() const { return object_; }
+  const std::string& file() const { return file_; }
+  bool has(const char* key) const { return find(key) != nullptr; }
+  bool is_object(const char* key) const { return has(key) && find(key)->is_object(); }
+
+  /// An integer from 1 to 2^24.
+  std::optional<std::int64_t> find_size(const char* key) const;
+  std::int64_t size(const char* key) const;
+  /// A finite number above 0.
+  std::optional<double> find_positive(const char* key) const;
+  double positive(const char* key) const;
+  std::optional<bool> find_bool(const char* key) const;
+  std::optional<std::string> find_string(const char* key) const;
+
+  [[noreturn]] void fail(const char* key, const std::string& expected) const;
+
+ private:
+  const nlohmann::json* find(const char* key) const;
+
+  std::string file_;
+  std::string prefix_;  // of keys in messages: "rope_scaling."
+  nlohmann::json object_;
+};
+
+}  // namespace redline

@@ -1,0 +1,34 @@
+// Safetensors files. Format: https://github.com/huggingface/safetensors#format
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "engine/file_tensor.h"
+#include "engine/mapped_file.h"
+
+namespace redline {
+
+/// An open file of F32, F16 and BF16 tensors. Everything was validated on opening: the header's length and
+/// keys, every tensor's type and shape, and that the tensors fill the data without overlap or gap.
+class SafetensorsFile {
+ public:
+  /// Throws ModelFileError naming the tensor.
+  explicit SafetensorsFile(const std::filesystem::path& path);
+  SafetensorsFile(const SafetensorsFile&) = delete;  // the tensors point at the mapping
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+
+  const MappedFile& file() const { return file_; }
+  const std::vector<FileTensor>& tensors() const { return tensors_; }
+
+ private:
+  MappedFile file_;
+  std::vector<FileTensor> tensors_;  // in the file's order
+};
+
+/// The model in `directory`: model.safetensors, or the shards that model.safetensors.index.json names, whose
+/// map must agree with what they hold. Throws ModelFileError.
+std::vector<std::unique_ptr<SafetensorsFile>> open_safetensors(const std::filesystem::path& directory);
+
+}  // namespace redline
