@@ -81,7 +81,7 @@ class Conversation {
     messages_.push_back({{"role", "user"}, {"content", text}});
     Request request;
     request.sampling = flags_.sampling.sampling();
-    Answer answer;
+    Reply answer;
     try {
       request.prompt = prompt_.tokens(messages_);
       answer = session_.answer(std::move(request), [](std::string_view piece) {

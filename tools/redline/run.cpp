@@ -45,7 +45,7 @@ std::vector<std::int32_t> prompt_ids(const RunFlags& flags, const LoadedModel& m
   return chat.tokens(messages);
 }
 
-Json logprobs_json(const Tokenizer& tokenizer, const Answer& answer) {
+Json logprobs_json(const Tokenizer& tokenizer, const Reply& answer) {
   Json tokens = Json::array();
   const auto entry = [&](const TokenLogprob& token) {
     return Json{{"id", token.token},
@@ -74,7 +74,7 @@ int run(const RunFlags& flags) {
 
   Json result{{"model", model_name(flags.model)}};
   if (flags.json) result["prompt_token_ids"] = request.prompt;
-  const Answer answer = session.answer(std::move(request), [&](std::string_view piece) {
+  const Reply answer = session.answer(std::move(request), [&](std::string_view piece) {
     if (flags.json) return;
     std::fwrite(piece.data(), 1, piece.size(), stdout);
     std::fflush(stdout);

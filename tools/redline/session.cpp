@@ -57,8 +57,8 @@ void Session::observe(const StepRecord& step) {
   if (trace_) trace_->add_step(*step.counts, step.start_ns, step.wall_ns, step.gap_ns);
 }
 
-Answer Session::answer(Request request, const std::function<void(std::string_view)>& on_text) {
-  Answer answer;
+Reply Session::answer(Request request, const std::function<void(std::string_view)>& on_text) {
+  Reply answer;
   const InterruptGuard interrupt;
   const auto start = std::chrono::steady_clock::now();
   const auto stream = engine_.submit(std::move(request));

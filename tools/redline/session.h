@@ -25,7 +25,7 @@ std::shared_ptr<LoadedModel> load_model(const std::string& reference, const Mode
 DevicePeaks metered_peaks(LoadedModel& model);
 
 /// What one answer was and cost.
-struct Answer {
+struct Reply {
   std::string text;
   std::vector<std::int32_t> token_ids;
   std::vector<std::vector<TokenLogprob>> logprobs;
@@ -45,7 +45,7 @@ class Session {
 
   /// Runs one request with n = 1 to its end, or to Ctrl-C, and hands on its text as it comes, with a live
   /// line on a terminal. Throws std::runtime_error with the engine's message when the request fails.
-  Answer answer(Request request, const std::function<void(std::string_view)>& on_text);
+  Reply answer(Request request, const std::function<void(std::string_view)>& on_text);
 
   nlohmann::ordered_json utilization(const RunSummary& run);
   std::string report(const RunSummary& run);
