@@ -334,7 +334,7 @@ def make_smollm2(path):
     sample = np.sort(np.random.default_rng(1).choice(logits.shape[1], 64, replace=False))
     top = np.argsort(-logits, axis=1, kind="stable")[:, :8]
     exact = logits.astype(np.float64)
-    np.save(folder / "sample_logits.npy", logits[:, sample])
+    np.save(folder / "sample_logits.npy", np.ascontiguousarray(logits[:, sample]))
     np.save(folder / "top_ids.npy", top.astype(np.int32))
     np.save(folder / "top_logits.npy", np.take_along_axis(logits, top, 1))
     np.save(folder / "summary.npy", np.stack([logsumexp(exact), exact.mean(1), exact.std(1)], 1).astype(np.float32))
