@@ -115,6 +115,8 @@ MatrixSource Checkpoint::matrix(TensorRole role, std::int64_t layer) const {
   return matrix;
 }
 
+bool Checkpoint::has_tokenizer() const { return gguf_ || exists(path_ / "tokenizer.json"); }
+
 TokenizerSpec Checkpoint::tokenizer_spec() const {
   return gguf_ ? gguf_tokenizer_spec(*gguf_) : load_tokenizer_json(path_);
 }

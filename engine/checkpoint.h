@@ -34,6 +34,8 @@ class Checkpoint {
   /// A matrix to pack, rows in the order that the engine computes with: rotary pairs (i, i + d / 2), which
   /// GGUF's llama tensors hold interleaved. Valid as long as the checkpoint.
   MatrixSource matrix(TensorRole role, std::int64_t layer = 0) const;
+  /// False for a directory without tokenizer.json: its model takes and gives token ids only.
+  bool has_tokenizer() const;
   /// The model's tokenizer and chat template. Throws ModelFileError.
   TokenizerSpec tokenizer_spec() const;
 

@@ -68,9 +68,11 @@ std::shared_ptr<LoadedModel> LoadedModel::open(const std::string& reference, con
   model->ops = make_cpu_ops(options.cpu);
   require_memory(reference, weight_memory_bytes(checkpoint, *model->ops, options.dtype),
                  available_memory_bytes());
-  TokenizerSpec spec = checkpoint.tokenizer_spec();
-  model->end_tokens = spec.end_of_generation_ids;
-  model->tokenizer = std::make_unique<Tokenizer>(std::move(spec));
+  if (checkpoint.has_tokenizer()) {
+    TokenizerSpec spec = checkpoint.tokenizer_spec();
+    model->end_tokens = spec.end_of_generation_ids;
+    model->tokenizer = std::make_unique<Tokenizer>(std::move(spec));
+  }
   model->weights = std::make_unique<ModelWeights>(
       load_weights(checkpoint, *model->ops, {.dtype = options.dtype, .progress = options.progress}));
   return model;

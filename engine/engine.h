@@ -43,7 +43,7 @@ struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Ops> ops;
   std::unique_ptr<ModelWeights> weights;
-  std::unique_ptr<Tokenizer> tokenizer;  // null for a random model
+  std::unique_ptr<Tokenizer> tokenizer;  // null where the files hold none, or for a random model
   std::vector<std::int32_t> end_tokens;  // end of generation
 };
 

@@ -9,7 +9,7 @@ set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 model='' threads=$(nproc) pairs=10 prompt=512 generate=128 depth=0 note=''
-redline=$top/build/release/tools/redline
+redline=$top/build/release/redline
 record=$top/docs/bench/llamacpp.jsonl
 usage() { sed -n 's/^#  *\(tools.*\|\[--redline.*\)/\1/p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 while [[ $# -gt 0 ]]; do

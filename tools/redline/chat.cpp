@@ -67,7 +67,7 @@ class LineReader {
 class Conversation {
  public:
   Conversation(Session& session, const ChatFlags& flags)
-      : session_(session), flags_(flags), prompt_(*session.model().tokenizer) {
+      : session_(session), flags_(flags), prompt_(tokenizer_of(session.model())) {
     reset();
   }
 

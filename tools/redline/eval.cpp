@@ -86,7 +86,7 @@ struct Evaluation {
 
 std::vector<std::int32_t> tokens_of(const EvalFlags& flags, const LoadedModel& model) {
   std::vector<std::int32_t> ids =
-      flags.tokens.empty() ? model.tokenizer->encode(read_file(flags.file)) : read_token_ids(flags.tokens);
+      flags.tokens.empty() ? tokenizer_of(model).encode(read_file(flags.file)) : read_token_ids(flags.tokens);
   const std::string& file = flags.tokens.empty() ? flags.file : flags.tokens;
   if (ids.empty()) throw std::runtime_error(file + ": holds no token");
   for (std::size_t i = 0; i < ids.size(); ++i)

@@ -37,19 +37,21 @@ std::string prompt_text(const RunFlags& flags) {
 std::vector<std::int32_t> prompt_ids(const RunFlags& flags, const LoadedModel& model,
                                      const std::string& text) {
   if (!flags.prompt_tokens.empty()) return read_token_ids(flags.prompt_tokens);
-  const ChatPrompt chat(*model.tokenizer);
-  if (flags.raw || !chat) return model.tokenizer->encode(text);
+  const Tokenizer& tokenizer = tokenizer_of(model);
+  const ChatPrompt chat(tokenizer);
+  if (flags.raw || !chat) return tokenizer.encode(text);
   Json messages = Json::array();
   if (!flags.system.empty()) messages.push_back({{"role", "system"}, {"content", flags.system}});
   messages.push_back({{"role", "user"}, {"content", text}});
   return chat.tokens(messages);
 }
 
-Json logprobs_json(const Tokenizer& tokenizer, const Reply& answer) {
+// `tokenizer` may be null: then the tokens have no text.
+Json logprobs_json(const Tokenizer* tokenizer, const Reply& answer) {
   Json tokens = Json::array();
   const auto entry = [&](const TokenLogprob& token) {
     return Json{{"id", token.token},
-                {"token", tokenizer.decode(std::span(&token.token, 1))},
+                {"token", tokenizer ? tokenizer->decode(std::span(&token.token, 1)) : ""},
                 {"logprob", token.logprob}};
   };
   for (const auto& candidates : answer.logprobs) {
@@ -85,7 +87,8 @@ int run(const RunFlags& flags) {
     result["text"] = answer.text;
     result["token_ids"] = answer.token_ids;
     result["finish_reason"] = name(answer.finish_reason);
-    result["logprobs"] = flags.num_logprobs < 0 ? Json() : logprobs_json(*session.model().tokenizer, answer);
+    result["logprobs"] =
+        flags.num_logprobs < 0 ? Json() : logprobs_json(session.model().tokenizer.get(), answer);
     result["utilization"] = session.utilization(answer.summary);
     std::printf("%s\n", result.dump().c_str());
   } else {

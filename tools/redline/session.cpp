@@ -38,6 +38,13 @@ std::shared_ptr<LoadedModel> load_model(const std::string& reference, const Mode
   return LoadedModel::open(reference, options);
 }
 
+const Tokenizer& tokenizer_of(const LoadedModel& model) {
+  if (!model.tokenizer)
+    throw std::runtime_error(model.config.name +
+                             ": has no tokenizer.json, so takes no text; token ids from a file would do");
+  return *model.tokenizer;
+}
+
 DevicePeaks metered_peaks(LoadedModel& model) {
   const DevicePeaks peaks = peaks_for(*model.ops);
   model.ops->ledger().set_peaks(peaks.attainable(), peaks.vendor());

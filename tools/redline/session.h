@@ -13,12 +13,16 @@
 #include "engine/engine.h"
 #include "engine/meter/trace.h"
 #include "engine/meter/utilization.h"
+#include "engine/tokenizer.h"
 #include "tools/redline/options.h"
 
 namespace redline {
 
 /// Loads `reference` with a progress bar on a terminal.
 std::shared_ptr<LoadedModel> load_model(const std::string& reference, const ModelFlags& flags);
+
+/// The model's tokenizer; throws std::runtime_error where it has none.
+const Tokenizer& tokenizer_of(const LoadedModel& model);
 
 /// The peaks of the model's device, which its ledger is given too. Measured now (about a second) where
 /// nothing is kept from before.
