@@ -157,8 +157,10 @@ void Ledger::charge(const OpCost& cost, std::int64_t rows) {
 
   ideal_attainable_ns_ += roofline_ns(cost, attainable_, whole_);
   ideal_vendor_ns_ += roofline_ns(cost, vendor_, whole_);
-  const Peaks& best = attainable_.bandwidth > 0 ? attainable_ : vendor_;
-  for (int p = 0; p < kNumPhases; ++p) share_[p] += roofline_ns(cost, best, by_phase_[p]);
+  if (is_mixed()) {
+    const Peaks& best = attainable_.bandwidth > 0 ? attainable_ : vendor_;
+    for (int p = 0; p < kNumPhases; ++p) share_[p] += roofline_ns(cost, best, by_phase_[p]);
+  }
   step_.kind_calls[index(cost.kind)] += 1;
 }
 
@@ -234,7 +236,7 @@ void Ledger::count_flops(const SequenceWork& s, Counts& c) const {
 
 void Ledger::split_times() {
   std::array<double, kNumPhases> share = share_;
-  if (!(share[0] + share[1] > 0))  // no peak is known
+  if (!(share[0] + share[1] > 0))  // one phase alone, or no peak is known
     for (int p = 0; p < kNumPhases; ++p) share[p] = static_cast<double>(by_phase_[p].tokens);
   const double sum = share[0] + share[1];
   const auto known = [](double ns) { return std::isnan(ns) ? 0.0 : ns; };

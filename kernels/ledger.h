@@ -144,6 +144,7 @@ class Ledger {
   Geometry whole_;
   std::array<Geometry, kNumPhases> by_phase_{};
 
+  bool is_mixed() const { return by_phase_[0].tokens > 0 && by_phase_[1].tokens > 0; }
   double roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work) const;
   void count_flops(const SequenceWork& s, Counts& c) const;
   void split_times();
