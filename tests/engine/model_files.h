@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -22,9 +23,10 @@ class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    path_ =
-        std::filesystem::path(::testing::TempDir()) / (std::string("redline_") + test->test_suite_name() +
-                                                       "_" + test->name() + "_" + std::to_string(::getpid()));
+    std::string name = test->test_suite_name();
+    name.append("_").append(test->name()).append("_").append(std::to_string(::getpid()));
+    std::ranges::replace(name, '/', '_');  // which parameterised tests have
+    path_ = std::filesystem::path(::testing::TempDir()) / ("redline_" + name);
     std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
   }
