@@ -1,19 +1,25 @@
-// Paged attention with an exact causal mask, written once for every instruction set.
+// Paged attention with an exact causal mask, written once for every instruction
+// set.
 //
-// out = softmax(scale q K^T) V, a segment of keys at a time: scores, one softmax, weighted values; segments
-// merge as (max, sum, values) do in online softmax. Both products are one register tile: R rows x P panels of
-// 16 columns, whose columns are tokens in q K^T and dimensions in weights V. An element is one chain of
-// multiply-adds in the order of dimensions or tokens, whatever R and P, so a row's result does not depend on
-// the rows beside it: a chunk of a prompt and single tokens give the same bits.
+// out = softmax(scale q K^T) V, a segment of keys at a time: scores, one
+// softmax, weighted values; segments merge as (max, sum, values) do in online
+// softmax. Both products are one register tile: R rows x P panels of 16
+// columns, whose columns are tokens in q K^T and dimensions in weights V. An
+// element is one chain of multiply-adds in the order of dimensions or tokens,
+// whatever R and P, so a row's result does not depend on the rows beside it: a
+// chunk of a prompt and single tokens give the same bits.
 //
-// Keys past a row's own position get a weight of exactly 0; past the tile's last position nothing of V is
-// read, and what lies in K's unused slots is replaced before use, so stale memory may hold NaN.
+// Keys past a row's own position get a weight of exactly 0; past the tile's
+// last position nothing of V is read, and what lies in K's unused slots is
+// replaced before use, so stale memory may hold NaN.
 //
-// Limits: decode reads every cached byte once (memory bandwidth); a prefill runs 4 d FLOPs per pair (fp32
-// peak), of which about a tenth goes to the softmax.
+// Limits: decode reads every cached byte once (memory bandwidth); a prefill
+// runs 4 d FLOPs per pair (fp32 peak), of which about a tenth goes to the
+// softmax.
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/lanes_math.h"
@@ -27,14 +33,14 @@ class Attention {
     float* q = scratch;
     float* weights = q + kStateFloats;
     float* segment_state = weights + kStateFloats;
-    float* narrow = segment_state + kStateFloats;
+    float* wide = segment_state + kStateFloats;
     load_queries(tile, q);
     for (int segment = first; segment < last; ++segment) {
       float* into = segment == first ? state : segment_state;
       if (tile.kv.bf16)
-        Segment<true>(tile, segment, narrow).attend(q, weights, into);
+        Segment<true>(tile, segment, wide).attend(q, weights, into);
       else
-        Segment<false>(tile, segment, narrow).attend(q, weights, into);
+        Segment<false>(tile, segment, wide).attend(q, weights, into);
       if (segment > first) merge(tile, state, segment_state);
     }
   }
@@ -65,7 +71,8 @@ class Attention {
     }
   }
 
-  // One of the two weights is exactly 1; a segment without keys changes nothing.
+  // One of the two weights is exactly 1; a segment without keys changes
+  // nothing.
   static void merge(const AttentionTile& tile, float* state, const float* segment) {
     for (int row = 0; row < num_rows(tile); ++row) {
       float* a = state + row * kScratchStride;
@@ -83,60 +90,58 @@ class Attention {
     }
   }
 
-  /// One segment of a tile. kPairs: the cache is bf16, whose rows of 32-bit words hold two dimensions (K) or
-  /// two tokens (V).
+  /// One segment of a tile. kPairs: the cache is bf16, whose rows of 32-bit
+  /// words hold two dimensions (K) or two tokens (V). Rows enough for several
+  /// register tiles share panels widened to f32 in the first-level cache; fewer
+  /// widen in registers.
   template <bool kPairs>
   class Segment {
    public:
-    Segment(const AttentionTile& tile, int segment, float* narrow)
+    Segment(const AttentionTile& tile, int segment, float* wide)
         : tile_(tile),
+          wide_(wide),
           num_rows_(num_rows(tile)),
           first_key_(segment * kSegmentTokens),
           num_keys_(smaller(kSegmentTokens, tile.first_position + tile.num_tokens - first_key_)) {
       const KvHead& kv = tile.kv;
-      for (int i = 0; i * 16 < num_keys_; ++i) {
+      const int keys_ahead = tile.first_position + tile.num_tokens - first_key_;
+      num_panels_ahead_ = smaller((keys_ahead + 15) / 16, kSegmentTokens / 16 + kPanelsAhead);
+      for (int i = 0; i < num_panels_ahead_; ++i) {
         const int key = first_key_ + 16 * i, offset = key % kv.block_size;
         const std::byte* k = kv.data + kv.table[key / kv.block_size] * kv.block_bytes;
         k_[i] = k + offset * 4;
         v_[i] = k + kv.tile_bytes + (kPairs ? 2 : 4) * offset * kv.head_dim;
       }
-      if (kv.head_dim % 16 != 0) gather_last_columns(reinterpret_cast<std::byte*>(narrow));
     }
 
     void attend(const float* q, float* weights, float* state) const {
-      constexpr int kChunk = 4;  // panels of K or V that the first-level cache keeps for all rows
-      for (int panel = 0; panel * 16 < num_keys_; panel += kChunk)
-        for_row_groups([&](auto rows, int row) {
-          const int end = smaller(panel + kChunk, (group_keys(row, rows) + 15) / 16);
-          tile_panels<rows>(panel, end, [&](auto panels, int j) {
-            score<rows, panels>(q + row * kScratchStride, j, weights + row * kScratchStride + 16 * j);
-          });
-        });
-      for_row_groups([&](auto rows, int row) {
-        for (int i = row; i < row + rows; ++i) {
-          const int padded = (group_keys(row, rows) + 15) / 16 * 16;
-          softmax(weights + i * kScratchStride, num_visible(i), padded, state + i * kScratchStride);
-        }
-      });
-      const int dim = tile_.kv.head_dim;
-      for (int panel = 0; panel < dim / 16; panel += kChunk)
-        for_row_groups([&](auto rows, int row) {
-          tile_panels<rows>(panel, smaller(panel + kChunk, dim / 16), [&](auto panels, int j) {
-            weigh<rows, panels>(weights + row * kScratchStride, group_keys(row, rows), v_, 64 * j, dim * 4,
-                                state + row * kScratchStride + 16 * j);
-          });
-        });
-      if (dim % 16 != 0)
-        for_row_groups([&](auto rows, int row) {
-          weigh<rows, 1>(weights + row * kScratchStride, group_keys(row, rows), last_, 0, 64,
-                         state + row * kScratchStride + dim / 16 * 16);
-        });
+      if (kPairs && num_rows_ > L::kTileRows) {
+        score_wide(q, weights);
+        softmax_rows(weights, state);
+        weigh_wide(weights, state);
+      } else {
+        score_all<kPairs>(q, k_, 4 * tile_.kv.block_size, 0, num_panels(), weights);
+        softmax_rows(weights, state);
+        const int dim = tile_.kv.head_dim;
+        weigh_all<kPairs>(weights, v_, 4 * dim, 0, dim / 16, state);
+        if (dim % 16 != 0) weigh_last_columns(weights, state);
+      }
     }
 
    private:
+    static constexpr int kPanelsAhead = 4;
     template <int N>
     using Constant = std::integral_constant<int, N>;
 
+    // Calls body(Constant<0>), ..., so that indices are constants and sums stay
+    // in registers.
+    template <int kCount, class Body>
+    [[gnu::always_inline]] static void unrolled(Body&& body) {
+      [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) { (body(Constant<kIndex>{}), ...); }
+      (std::make_integer_sequence<int, kCount>{});
+    }
+
+    int num_panels() const { return (num_keys_ + 15) / 16; }
     // Keys of this segment that row `row` sees.
     int num_visible(int row) const {
       const int keys = tile_.first_position + row / tile_.num_heads + 1 - first_key_;
@@ -160,7 +165,8 @@ class Attention {
       body(Constant<kRows>{}, row);
     }
 
-    // Calls body(number of panels, first panel) over [first, last), as many at once as registers hold.
+    // Calls body(number of panels, first panel) over [first, last), as many at
+    // once as registers hold.
     template <int kRows, class Body>
     static void tile_panels(int first, int last, Body&& body) {
       constexpr int kAtOnce = L::kAccumulators / kRows < 4 ? L::kAccumulators / kRows : 4;
@@ -170,64 +176,59 @@ class Attention {
       for (; j < last; ++j) body(Constant<1>{}, j);
     }
 
-    template <int kRows, int kPanels>
-    struct Sums {
-      L sum[kRows][kPanels];
-
-      Sums() {
-        for (auto& row : sum)
-          for (L& x : row) x = L::broadcast(0);
+    /// Scores of panels [first, last) for all rows; panel j of K is at k[j -
+    /// first], its rows `stride` apart.
+    template <bool kPacked>
+    void score_all(const float* q, const std::byte* const* k, std::int64_t stride, int first, int last,
+                   float* scores) const {
+      for_row_groups([&](auto rows, int row) {
+        const int end = smaller(last, (group_keys(row, rows) + 15) / 16);
+        tile_panels<rows>(first, end, [&](auto panels, int j) {
+          score<kPacked, rows, panels>(q + row * kScratchStride, k + j - first, stride, j,
+                                       scores + row * kScratchStride + 16 * j);
+        });
+      });
+    }
+    // Reading the cache itself, a few rows are faster than memory: the panels of K that come next and the V
+    // that belongs to these are asked for meanwhile.
+    template <bool kPacked, int kRows, int kPanels>
+    void score(const float* q, const std::byte* const* tiles, std::int64_t stride, int panel,
+               float* scores) const {
+      const std::byte *k[kPanels], *next_k[kPanels], *v[kPanels];
+      for (int j = 0; j < kPanels; ++j) {
+        k[j] = tiles[j];
+        next_k[j] = k_[smaller(panel + kPanels + j, num_panels_ahead_ - 1)];
+        v[j] = v_[panel + j];
       }
-      /// sum[i][j] += a[i][kHalf] times the words at b[j], of which a pair is half.
-      template <int kHalf>
-      [[gnu::always_inline]] void add(const float* a, const std::byte* const (&b)[kPanels]) {
-        L column[kPanels];
-        for (int j = 0; j < kPanels; ++j) {
-          if constexpr (!kPairs)
-            column[j] = L::load(reinterpret_cast<const float*>(b[j]));
-          else if constexpr (kHalf == 0)
-            column[j] = L::even_bf16(b[j]);
-          else
-            column[j] = L::odd_bf16(b[j]);
-        }
-        for (int i = 0; i < kRows; ++i) {
-          const L factor = L::broadcast(a[i * kScratchStride + kHalf]);
-          for (int j = 0; j < kPanels; ++j) sum[i][j] = L::multiply_add(factor, column[j], sum[i][j]);
-        }
+      Sums<kPacked, kRows, kPanels> sums;
+      for (const float* end = q + tile_.kv.head_dim; q < end; q += 2) {
+        sums.add_two(q, k, stride);
+        if constexpr (kPacked)
+          for (int j = 0; j < kPanels; ++j, next_k[j - 1] += stride, v[j - 1] += 64) {
+            L::prefetch(next_k[j]);
+            L::prefetch(v[j]);
+          }
       }
-      /// The same for two factors, moving b past them.
-      [[gnu::always_inline]] void add_two(const float* a, const std::byte* (&b)[kPanels],
-                                          std::int64_t stride) {
-        add<0>(a, b);
-        if constexpr (!kPairs) advance(b, stride);
-        add<1>(a, b);
-        advance(b, stride);
-      }
-      [[gnu::always_inline]] static void advance(const std::byte* (&b)[kPanels], std::int64_t stride) {
-        for (const std::byte*& p : b) p += stride;
-      }
-      void store(float* to) const {
-        for (int i = 0; i < kRows; ++i)
-          for (int j = 0; j < kPanels; ++j) sum[i][j].store(to + i * kScratchStride + 16 * j);
-      }
-    };
-
-    template <int kRows, int kPanels>
-    void score(const float* q, int panel, float* scores) const {
-      const std::byte* k[kPanels];
-      for (int j = 0; j < kPanels; ++j) k[j] = k_[panel + j];
-      const std::int64_t stride = std::int64_t{4} * tile_.kv.block_size;
-      Sums<kRows, kPanels> sums;
-      for (const float* end = q + tile_.kv.head_dim; q < end; q += 2) sums.add_two(q, k, stride);
       sums.store(scores);
     }
 
-    // Columns of V from `column_bytes` on, rows `stride` bytes apart.
-    template <int kRows, int kPanels>
-    void weigh(const float* weights, int num_keys, const std::byte* const* tiles, int column_bytes,
-               std::int64_t stride, float* values) const {
-      Sums<kRows, kPanels> sums;
-      const std::byte* v[kPanels];
+    /// Weighted values in panels [first, last) of dimensions, for all rows; 16
+    /// tokens of V are at v[i], their rows `stride` apart.
+    template <bool kPacked>
+    void weigh_all(const float* weights, const std::byte* const* v, std::int64_t stride, int first, int last,
+                   float* values) const {
+      for_row_groups([&](auto rows, int row) {
+        tile_panels<rows>(first, last, [&](auto panels, int j) {
+          weigh<kPacked, rows, panels>(weights + row * kScratchStride, group_keys(row, rows), v,
+                                       64 * (j - first), stride, values + row * kScratchStride + 16 * j);
+        });
+      });
+    }
+    template <bool kPacked, int kRows, int kPanels>
+    static void weigh(const float* weights, int num_keys, const std::byte* const* tiles, int column_bytes,
+                      std::int64_t stride, float* values) {
+      Sums<kPacked, kRows, kPanels> sums;
+      const std::byte* v[kPanels] = {};
       const auto start_tile = [&] {
         for (int j = 0; j < kPanels; ++j) v[j] = *tiles + column_bytes + 64 * j;
         ++tiles;
@@ -242,7 +243,104 @@ class Attention {
       sums.store(values);
     }
 
-    // Scores to weights in place: 2^(score - largest) of the first `visible`, 0 up to `padded`.
+    // 16 columns of `rows` words at `from`, `stride` apart, as f32 rows one
+    // after the other.
+    static void widen(const std::byte* from, std::int64_t stride, int rows, float* to) {
+      for (int i = 0; i < rows; ++i, from += stride, to += 32) {
+        L::even_bf16(from).store(to);
+        L::odd_bf16(from).store(to + 16);
+      }
+    }
+    void score_wide(const float* q, float* scores) const {
+      const int dim = tile_.kv.head_dim, at_once = kWideFloats / (16 * dim);
+      for (int first = 0; first < num_panels(); first += at_once) {
+        const int last = smaller(first + at_once, num_panels());
+        const std::byte* k[kSegmentTokens / 16];
+        for (int j = first; j < last; ++j) {
+          float* to = wide_ + (j - first) * 16 * dim;
+          widen(k_[j], 4 * tile_.kv.block_size, dim / 2, to);
+          k[j - first] = reinterpret_cast<const std::byte*>(to);
+        }
+        score_all<false>(q, k, 64, first, last, scores);
+      }
+    }
+    void weigh_wide(const float* weights, float* values) const {
+      const int dim = tile_.kv.head_dim;
+      const std::byte* v[kSegmentTokens / 16];
+      for (int i = 0; i < num_panels(); ++i) v[i] = reinterpret_cast<const std::byte*>(wide_ + i * 256);
+      for (int panel = 0; panel < dim / 16; ++panel) {
+        for (int i = 0; i < num_panels(); ++i) widen(v_[i] + 64 * panel, 4 * dim, 8, wide_ + i * 256);
+        weigh_all<false>(weights, v, 64, panel, panel + 1, values);
+      }
+      if (dim % 16 != 0) weigh_last_columns(weights, values);
+    }
+
+    // V's last columns, fewer than 16, are padded to a panel first: to load 16
+    // would read past the tile.
+    void weigh_last_columns(const float* weights, float* values) const {
+      const int dim = tile_.kv.head_dim, first = dim / 16 * 16, rows = kPairs ? 8 : 16;
+      const std::byte* v[kSegmentTokens / 16];
+      auto* to = reinterpret_cast<std::byte*>(wide_);
+      for (int i = 0; i < num_panels(); ++i) {
+        v[i] = to;
+        for (int row = 0; row < rows; ++row, to += 64)
+          __builtin_memcpy(to, v_[i] + (row * dim + first) * 4, static_cast<std::size_t>(dim - first) * 4);
+      }
+      weigh_all<kPairs>(weights, v, 64, dim / 16, dim / 16 + 1, values);
+    }
+
+    /// A register tile: kRows x kPanels sums of sixteen columns. kPacked: of
+    /// words that are pairs of bf16.
+    template <bool kPacked, int kRows, int kPanels>
+    struct Sums {
+      L sum[kRows * kPanels];
+
+      [[gnu::always_inline]] Sums() {
+        unrolled<kRows * kPanels>([&](auto i) { sum[i] = L::broadcast(0); });
+      }
+      /// sum[i][j] += a[i][kHalf] times the words at b[j], of which a pair is
+      /// half.
+      template <int kHalf>
+      [[gnu::always_inline]] void add(const float* a, const std::byte* const (&b)[kPanels]) {
+        unrolled<kPanels>([&](auto j) {
+          const L column = element<kHalf>(b[j]);
+          unrolled<kRows>([&](auto i) {
+            L& x = sum[i * kPanels + j];
+            x = L::multiply_add(L::broadcast(a[i * kScratchStride + kHalf]), column, x);
+          });
+        });
+      }
+      template <int kHalf>
+      [[gnu::always_inline]] static L element(const std::byte* b) {
+        if constexpr (!kPacked) return L::load(reinterpret_cast<const float*>(b));
+        return kHalf == 0 ? L::even_bf16(b) : L::odd_bf16(b);
+      }
+      /// The same for two factors, moving b past them.
+      [[gnu::always_inline]] void add_two(const float* a, const std::byte* (&b)[kPanels],
+                                          std::int64_t stride) {
+        add<0>(a, b);
+        if constexpr (!kPacked) advance(b, stride);
+        add<1>(a, b);
+        advance(b, stride);
+      }
+      [[gnu::always_inline]] static void advance(const std::byte* (&b)[kPanels], std::int64_t stride) {
+        for (const std::byte*& p : b) p += stride;
+      }
+      void store(float* to) const {
+        unrolled<kRows * kPanels>(
+            [&](auto i) { sum[i].store(to + i / kPanels * kScratchStride + i % kPanels * 16); });
+      }
+    };
+
+    void softmax_rows(float* weights, float* state) const {
+      for_row_groups([&](int rows, int row) {
+        const int padded = (group_keys(row, rows) + 15) / 16 * 16;
+        for (int i = row; i < row + rows; ++i)
+          softmax(weights + i * kScratchStride, num_visible(i), padded, state + i * kScratchStride);
+      });
+    }
+    // Scores to weights in place: 2^(score - largest) of the first `visible`, 0
+    // up to `padded`.
     static void softmax(float* row, int visible, int padded, float* state) {
       const L never = L::broadcast(-__builtin_huge_valf());
       L largest = never;
@@ -260,22 +358,13 @@ class Attention {
       state[kStateMax] = max;
     }
 
-    // V's last columns, fewer than 16, padded to a panel: to load 16 would read past the tile.
-    void gather_last_columns(std::byte* narrow) {
-      const int dim = tile_.kv.head_dim, first = dim / 16 * 16, rows = kPairs ? 8 : 16;
-      for (int i = 0; i * 16 < num_keys_; ++i) {
-        last_[i] = narrow + i * rows * 64;
-        for (int row = 0; row < rows; ++row)
-          __builtin_memcpy(narrow + (i * rows + row) * 64, v_[i] + (row * dim + first) * 4,
-                           static_cast<std::size_t>(dim - first) * 4);
-      }
-    }
-
     const AttentionTile& tile_;
+    float* const wide_;
     const int num_rows_, first_key_, num_keys_;
-    const std::byte* k_[kSegmentTokens / 16];  // where each group of 16 tokens starts
-    const std::byte* v_[kSegmentTokens / 16];
-    const std::byte* last_[kSegmentTokens / 16];  // likewise of V's last columns
+    int num_panels_ahead_;
+    // Where each group of 16 tokens starts, and a few of the next segment.
+    const std::byte* k_[kSegmentTokens / 16 + kPanelsAhead];
+    const std::byte* v_[kSegmentTokens / 16 + kPanelsAhead];
   };
 };
 

@@ -1,5 +1,6 @@
-// Sixteen f32 lanes in two AVX registers (AVX2 and FMA). lanes_portable.h says what each operation means.
-// Internal linkage: only translation units compiled for AVX2 may include this.
+// Sixteen f32 lanes in two AVX registers (AVX2 and FMA). lanes_portable.h says
+// what each operation means. Internal linkage: only translation units compiled
+// for AVX2 may include this.
 #pragma once
 
 #include <immintrin.h>
@@ -9,7 +10,7 @@ namespace {
 
 struct Lanes {
   static constexpr const char* kIsa = "avx2";
-  static constexpr int kTileRows = 5, kAccumulators = 6;  // 12 of 16 registers
+  static constexpr int kTileRows = 6, kAccumulators = 6;  // 12 of 16 registers
 
   __m256 low, high;
 
@@ -30,7 +31,8 @@ struct Lanes {
   static Lanes even_bf16(const void* p) { return {even(raw(p, 0)), even(raw(p, 32))}; }
   static Lanes odd_bf16(const void* p) { return {odd(raw(p, 0)), odd(raw(p, 32))}; }
   void store_bf16(void* p) const {
-    // Packing works within 128-bit halves: the permutation puts the quarters in order.
+    // Packing works within 128-bit halves: the permutation puts the quarters in
+    // order.
     const __m256i packed = _mm256_packus_epi32(rounded(low), rounded(high));
     _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
   }
