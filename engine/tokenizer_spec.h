@@ -17,7 +17,7 @@ inline constexpr TokenId kNoToken = -1;
 /// 3 (control: special = true) or 4 (user defined: special = false), content = its entry in `tokens`.
 struct AddedToken {
   TokenId id = kNoToken;
-  std::string content = {};       // raw UTF-8, not in the byte-level alphabet
+  std::string content = {};  // raw UTF-8, not in the byte-level alphabet
   bool special = false;      // matched only where special tokens are parsed; left out of skip_special output
   bool normalized = false;   // matched after the tokens that are not (as Hugging Face orders them)
   bool lstrip = false;       // takes the white space before it along

@@ -157,8 +157,7 @@ TEST(Checkpoint, SurvivesEveryFieldOfAModelSetToExtremes) {
   ASSERT_EQ(error_of(path), "");
   int num_refused = 0;
   for (const auto& field : writer.fields())
-    for (const std::uint64_t value :
-         {0ull, 3ull, 1ull << 24, ~0ull}) {
+    for (const std::uint64_t value : {0ull, 3ull, 1ull << 24, ~0ull}) {
       std::string bad = good;
       const auto bytes = bytes_of(value).substr(0, std::min<std::size_t>(field.size, 8));
       bad.replace(field.offset, bytes.size(), bytes);
