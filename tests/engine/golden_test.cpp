@@ -11,7 +11,6 @@
 #include "engine/evaluate.h"
 #include "engine/tokenizer.h"
 #include "tests/engine/golden.h"
-#include "tests/engine/model_files.h"
 #include "tests/engine/real_model.h"
 
 namespace redline {
@@ -75,18 +74,9 @@ std::vector<std::string> tiny_models() {
 
 class TinyModelTest : public testing::TestWithParam<std::string> {
  protected:
-  // A directory opens with its tokenizer; these models have none, and any will do.
-  TinyModelTest() {
-    if (exists(folder_ / "model.gguf")) return;
-    std::filesystem::copy(folder_, with_tokenizer_.path());
-    std::filesystem::copy(kGoldens / "tokenizer/llama3/tokenizer.json", with_tokenizer_.path());
-  }
-
-  TemporaryDirectory with_tokenizer_;
   std::filesystem::path folder_ = kGoldens / "tiny" / GetParam();
   nlohmann::json golden_ = read_golden_json(folder_ / "golden.json");
-  std::string model_ =
-      (exists(folder_ / "model.gguf") ? folder_ / "model.gguf" : with_tokenizer_.path()).string();
+  std::string model_ = (exists(folder_ / "model.gguf") ? folder_ / "model.gguf" : folder_).string();
 };
 
 TEST_P(TinyModelTest, GivesTransformersLogitsAtEveryPosition) {
