@@ -158,8 +158,9 @@ void Simulation::abort_some() {
 }
 
 void Simulation::hold_some_blocks() {
-  const bool hold = faulty_ && now_ < kLastArrivalStep && random_.chance(20);
-  if (!hold && random_.chance(50)) return;
+  const bool may_hold = faulty_ && now_ < kLastArrivalStep;
+  const bool hold = may_hold && random_.chance(20);
+  if (may_hold && !hold && random_.chance(50)) return;  // keep what is held
   for (const BlockId block : held_) blocks_->release(block);
   held_.clear();
   if (!hold) return;
