@@ -207,7 +207,10 @@ std::vector<EngineCore::Outcome> EngineCore::sample(const StepPlan& plan, Tensor
 
 void EngineCore::deliver(Outcome outcome) {
   Sequence& sequence = *outcome.sequence;
-  Running& running = running_.at(sequence.id);
+  const auto found = running_.find(sequence.id);
+  if (found == running_.end())
+    return;  // an answer of the same request broke earlier in this step and ended it
+  Running& running = found->second;
   const std::shared_ptr<Job> job = running.job;
   if (outcome.events[0].finish_reason == FinishReason::kError)
     return end_job(job, FinishReason::kError, outcome.events[0].error);

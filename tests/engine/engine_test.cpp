@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <random>
 #include <thread>
 
@@ -189,6 +191,49 @@ TEST(Engine, AbortEndsARequestAndFreesItsBlocks) {
   EXPECT_EQ(collect(*engine.submit(request_of({9}, 3)))[0].tokens.size(), 3u);
   for (int i = 0; i < 200 && engine.stats().num_running > 0; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(engine.stats().num_running, 0);
+  EXPECT_EQ(engine.stats().kv_usage, 0);
+}
+
+// A model whose logits are NaN after `poison` was read: its embedding is.
+std::shared_ptr<LoadedModel> model_poisoned_by(std::int32_t poison) {
+  ModelConfig config = tiny_config();
+  config.tied_embeddings = false;
+  const auto model = tiny_model(DType::kF32, 2, config);
+  std::vector<float> table(static_cast<std::size_t>(config.vocab_size * config.hidden_size));
+  for (std::int64_t row = 0; row < config.vocab_size; ++row)
+    model->ops->unpack_row(model->weights->embedding.view, row, table.data() + row * config.hidden_size);
+  std::fill_n(table.begin() + poison * config.hidden_size, config.hidden_size, std::nanf(""));
+  model->weights->embedding =
+      model->ops->pack({DType::kF32, config.vocab_size, config.hidden_size, [&](std::int64_t row) {
+                          return reinterpret_cast<const std::byte*>(table.data() + row * config.hidden_size);
+                        }});
+  return model;
+}
+
+TEST(Engine, BrokenLogitsOfOneAnswerEndItsRequestAndNoOther) {
+  constexpr std::int32_t kPoison = 17;
+  Engine engine(model_poisoned_by(kPoison), small_options());
+  Request sound = request_of(random_tokens(20, 2, 17), 40);  // ids below the poison
+  sound.sampling.logit_bias = {{kPoison, -1e6f}};
+  const Trace expected = collect(*engine.submit(sound))[0];
+  ASSERT_EQ(expected.reason, FinishReason::kLength);
+  int broken = 0;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    Request doomed = request_of(random_tokens(9, 3, 17), 40);
+    doomed.n = 4;
+    doomed.sampling.temperature = 1;
+    doomed.sampling.seed = seed;
+    doomed.sampling.logit_bias = {{kPoison, 4.0f}};
+    const auto stream = engine.submit(doomed), beside = engine.submit(sound);
+    for (const Trace& trace : collect(*stream, 4)) {
+      if (trace.reason != FinishReason::kError) continue;
+      ++broken;
+      EXPECT_NE(trace.error.find("NaN"), std::string::npos) << trace.error;
+    }
+    EXPECT_EQ(collect(*beside)[0], expected) << "seed " << seed;
+  }
+  EXPECT_GT(broken, 20) << "the poison was drawn";
   EXPECT_EQ(engine.stats().num_running, 0);
   EXPECT_EQ(engine.stats().kv_usage, 0);
 }
