@@ -53,4 +53,9 @@ CacheSize plan_cache(const ModelConfig& config, const EngineOptions& options, st
   return size;
 }
 
+KvCache make_cache(KvCacheConfig config, Ops& ops) {
+  config.tiles = ops.kv_tiles();
+  return KvCache(config, [&](std::size_t bytes) { return ops.allocate(bytes); });
+}
+
 }  // namespace redline

@@ -18,4 +18,7 @@ struct CacheSize {
 /// fits, the context shrinks. Throws std::runtime_error, with both numbers, where a wish does not fit.
 CacheSize plan_cache(const ModelConfig& config, const EngineOptions& options, std::int64_t available_bytes);
 
+/// A cache of `config`'s shape in the memory, and in the layout, of `ops`.
+KvCache make_cache(KvCacheConfig config, Ops& ops);
+
 }  // namespace redline

@@ -67,7 +67,7 @@ std::shared_ptr<LoadedModel> LoadedModel::open(const std::string& reference, con
   model->config = checkpoint.config();
   model->ops = make_cpu_ops(options.cpu);
   require_memory(reference, weight_memory_bytes(checkpoint, *model->ops, options.dtype),
-                 available_memory_bytes());
+                 available_memory_bytes(*model->ops));
   if (checkpoint.has_tokenizer()) {
     TokenizerSpec spec = checkpoint.tokenizer_spec();
     model->end_tokens = spec.end_of_generation_ids;
@@ -87,7 +87,7 @@ std::shared_ptr<LoadedModel> LoadedModel::random(const std::string& shape, DType
   model->config = *config;
   model->ops = make_cpu_ops(options.cpu);
   require_memory(shape + " in " + name(dtype), weight_memory_bytes(*config, dtype, *model->ops),
-                 available_memory_bytes());
+                 available_memory_bytes(*model->ops));
   model->weights = std::make_unique<ModelWeights>(random_weights(model->config, dtype, *model->ops, 1));
   return model;
 }
@@ -138,7 +138,8 @@ RequestUsage Stream::usage() const {
 Engine::Engine(std::shared_ptr<LoadedModel> model, const EngineOptions& options, StepObserver observer)
     : model_(std::move(model)), options_(options) {
   core_ = std::make_unique<EngineCore>(
-      *model_, options, plan_cache(model_->config, options, available_memory_bytes()), std::move(observer));
+      *model_, options, plan_cache(model_->config, options, available_memory_bytes(*model_->ops)),
+      std::move(observer));
 }
 
 Engine::~Engine() = default;

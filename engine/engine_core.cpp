@@ -23,7 +23,7 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
     : model_(model),
       observer_(std::move(observer)),
       max_context_(size.max_context),
-      cache_(size.cache),
+      cache_(make_cache(size.cache, *model.ops)),
       blocks_(size.cache.num_blocks),
       prefix_cache_(blocks_, size.cache.block_size),
       scheduler_({.max_num_batched_tokens = options.max_batched_tokens,
@@ -33,7 +33,10 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
                  blocks_, prefix_cache_),
       transformer_(model.config, *model.weights),
       batch_(size.cache.block_size, size.cache.num_blocks),
+      logits_(model.config.vocab_size),
       inbox_(std::make_shared<Inbox>()) {
+  transformer_.reserve(*model.ops, options.max_batched_tokens, max_context_);
+  logits_.reserve(*model.ops, options.max_sequences);
   publish_stats();
   thread_ = std::thread([this] { run(); });
 }
@@ -96,15 +99,14 @@ void EngineCore::step() {
   if (plan.empty()) return publish_stats();     // all that was queued has been aborted
 
   const BatchView batch = make_batch(plan);  // from here on every operation's shape, and so its cost
-  const TensorView logits = logits_for(batch.num_logit_rows());
   Ops& ops = *model_.ops;
   ops.begin_step(batch);
   ops.copy_kv_blocks(cache_.layers(), plan.block_copies);
-  transformer_.forward(ops, batch, cache_, logits);
+  transformer_.forward(ops, batch, cache_, logits_.rows(ops, batch.num_logit_rows()));
   const StepCounts& counts = ops.end_step();  // from here on what it cost
   attribute(plan, counts);
 
-  std::vector<Outcome> outcomes = sample(plan, logits);
+  std::vector<Outcome> outcomes = sample(plan, logits_.on_host(ops));
   scheduler_.commit(plan);  // from here on its tokens are in the cache
   for (Outcome& outcome : outcomes) deliver(std::move(outcome));
 
@@ -166,12 +168,6 @@ BatchView EngineCore::make_batch(const StepPlan& plan) {
     batch_.add(entry);
   }
   return batch_.view();
-}
-
-TensorView EngineCore::logits_for(std::int64_t num_rows) {
-  const auto needed = static_cast<std::size_t>(num_rows * model_.config.vocab_size) * sizeof(float);
-  if (logits_.size() < needed) logits_ = Buffer(needed);
-  return f32_view(logits_.data(), num_rows, model_.config.vocab_size);
 }
 
 void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {

@@ -16,6 +16,7 @@
 #include "engine/batch.h"
 #include "engine/cache_size.h"
 #include "engine/engine.h"
+#include "engine/logits.h"
 #include "engine/model.h"
 #include "kvcache/kv_cache.h"
 #include "scheduler/scheduler.h"
@@ -83,7 +84,6 @@ class EngineCore {
   void drain_inbox();
   void begin(Inbox::Submission submission);
   BatchView make_batch(const StepPlan& plan);
-  TensorView logits_for(std::int64_t num_rows);
   void attribute(const StepPlan& plan, const StepCounts& counts);
   std::vector<Outcome> sample(const StepPlan& plan, TensorView logits);
   void deliver(Outcome outcome);
@@ -104,7 +104,7 @@ class EngineCore {
   Scheduler scheduler_;
   Model transformer_;
   Batch batch_;
-  Buffer logits_;
+  Logits logits_;
   std::vector<float> row_;
   std::unordered_map<SequenceId, Running> running_;
   std::vector<std::pair<std::shared_ptr<Job>, OutputEvent>> events_;  // of this step, not yet emitted

@@ -5,6 +5,7 @@
 
 #include "engine/batch.h"
 #include "engine/cache_size.h"
+#include "engine/logits.h"
 #include "engine/memory.h"
 #include "engine/model.h"
 #include "engine/weights.h"
@@ -18,15 +19,14 @@ void for_each_logits(LoadedModel& model, std::span<const std::int32_t> tokens, c
   wish.kv_dtype = options.kv_dtype;
   wish.max_context = std::ssize(tokens);
   wish.max_sequences = 1;
-  const CacheSize size = plan_cache(model.config, wish, available_memory_bytes());
-  KvCache cache(size.cache);
+  const CacheSize size = plan_cache(model.config, wish, available_memory_bytes(*model.ops));
+  KvCache cache = make_cache(size.cache, *model.ops);
   BlockTable blocks(static_cast<std::size_t>(size.cache.num_blocks) - 1);
   std::iota(blocks.begin(), blocks.end(), kTrashBlock + 1);
   Batch batch(size.cache.block_size, size.cache.num_blocks);
   Model transformer(model.config, *model.weights);
   const auto vocab_size = static_cast<std::size_t>(model.config.vocab_size);
-  std::vector<float> logits(
-      std::min<std::size_t>(tokens.size(), static_cast<std::size_t>(options.chunk_tokens)) * vocab_size);
+  Logits logits(model.config.vocab_size);
 
   for (std::size_t done = 0; done < tokens.size();) {
     const auto num_new =
@@ -39,8 +39,7 @@ void for_each_logits(LoadedModel& model, std::span<const std::int32_t> tokens, c
                .logits = LogitRows::kAll});
     const BatchView view = batch.view();
     model.ops->begin_step(view);
-    transformer.forward(*model.ops, view, cache,
-                        f32_view(logits.data(), static_cast<std::int64_t>(num_new), model.config.vocab_size));
+    transformer.forward(*model.ops, view, cache, logits.rows(*model.ops, view.num_logit_rows()));
     const StepCounts& counts = model.ops->end_step();
     if (observer) {
       StepRecord record;
@@ -52,8 +51,10 @@ void for_each_logits(LoadedModel& model, std::span<const std::int32_t> tokens, c
       record.num_sequences = 1;
       observer(record);
     }
+    const TensorView rows = logits.on_host(*model.ops);
     for (std::size_t i = 0; i < num_new; ++i)
-      visit(static_cast<std::int64_t>(done + i), std::span(logits).subspan(i * vocab_size, vocab_size));
+      visit(static_cast<std::int64_t>(done + i),
+            std::span(rows.f32(static_cast<std::int64_t>(i)), vocab_size));
     done += num_new;
   }
 }

@@ -8,6 +8,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "kernels/ops.h"
+
 namespace redline {
 namespace {
 
@@ -80,6 +82,11 @@ std::int64_t available_memory_bytes(const std::filesystem::path& root) {
     available = std::min(available, group_room(mount, folder, v2 ? kV2 : kV1));
   }
   return available;
+}
+
+std::int64_t available_memory_bytes(const Ops& ops) {
+  const std::optional<std::int64_t> device = ops.free_device_bytes();
+  return device ? *device : available_memory_bytes();
 }
 
 void require_memory(const std::string& what, std::int64_t needed_bytes, std::int64_t available_bytes) {

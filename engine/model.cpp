@@ -9,8 +9,8 @@ Model::Model(const ModelConfig& config, const ModelWeights& weights)
     : config_(config), weights_(weights), rope_(config) {}
 
 void Model::forward(Ops& ops, const BatchView& batch, KvCache& cache, TensorView logits) {
-  const Activations a = activations_for(batch.num_tokens(), batch.num_logit_rows());
-  const RopeView rope = rope_.view(*std::max_element(batch.positions.begin(), batch.positions.end()) + 1);
+  const Activations a = activations_for(ops, batch.num_tokens(), batch.num_logit_rows());
+  const RopeView rope = rope_for(ops, *std::max_element(batch.positions.begin(), batch.positions.end()) + 1);
   const auto eps = static_cast<float>(config_.rms_norm_eps);
 
   ops.embed(a.residual, weights_.embedding.view);
@@ -59,29 +59,53 @@ void Model::ffn_block(Ops& ops, const LayerWeights& layer, const Activations& a)
   ops.all_reduce(a.delta);
 }
 
-std::int64_t Model::activation_bytes(const ModelConfig& c, std::int64_t num_tokens) {
-  return 4 * num_tokens * (4 * c.hidden_size + c.qkv_size() + c.q_size() + 2 * c.ffn_size);
+void Model::reserve(Ops& ops, std::int64_t num_tokens, std::int64_t num_positions) {
+  activations_for(ops, num_tokens, num_tokens);
+  if (!ops.uses_host_memory()) rope_for(ops, num_positions);
 }
 
-Model::Activations Model::activations_for(std::int64_t num_tokens, std::int64_t num_logit_rows) {
+RopeView Model::rope_for(Ops& ops, std::int64_t num_positions) {
+  RopeView view = rope_.view(num_positions);
+  if (ops.uses_host_memory()) return view;
+  if (num_positions > num_device_positions_) {
+    num_device_positions_ = std::max(num_positions, 2 * num_device_positions_);
+    view = rope_.view(num_device_positions_);
+    const auto bytes = static_cast<std::size_t>(num_device_positions_ * view.rotary_dim / 2) * sizeof(float);
+    device_rope_ = ops.allocate(2 * bytes);
+    ops.upload(device_rope_.data(), view.cos, bytes);
+    ops.upload(device_rope_.data() + bytes, view.sin, bytes);
+  }
+  view.cos = reinterpret_cast<const float*>(device_rope_.data());
+  view.sin = view.cos + num_device_positions_ * view.rotary_dim / 2;
+  view.num_positions = num_positions;
+  return view;
+}
+
+std::int64_t Model::activation_bytes(const ModelConfig& c, std::int64_t num_tokens, DType dtype) {
+  return num_tokens * (row_bytes(DType::kF32, c.hidden_size) +
+                       row_bytes(dtype, 3 * c.hidden_size + c.qkv_size() + c.q_size() + 2 * c.ffn_size));
+}
+
+Model::Activations Model::activations_for(Ops& ops, std::int64_t num_tokens, std::int64_t num_logit_rows) {
   const ModelConfig& c = config_;
-  const auto needed = static_cast<std::size_t>(activation_bytes(c, num_tokens));
-  if (buffer_.size() < needed) buffer_ = Buffer(needed);
-  auto* next = reinterpret_cast<float*>(buffer_.data());
-  const auto take = [&](std::int64_t rows, std::int64_t cols) {
-    TensorView view = f32_view(next, rows, cols);
-    next += num_tokens * cols;
+  const DType dtype = ops.activation_dtype();
+  const auto needed = static_cast<std::size_t>(activation_bytes(c, num_tokens, dtype));
+  if (buffer_.size() < needed) buffer_ = ops.allocate(needed);
+  std::byte* next = buffer_.data();
+  const auto take = [&](DType type, std::int64_t rows, std::int64_t cols) {
+    TensorView view{next, type, rows, cols, cols};
+    next += num_tokens * row_bytes(type, cols);
     return view;
   };
   Activations a;
-  a.residual = take(num_tokens, c.hidden_size);
-  a.hidden = take(num_tokens, c.hidden_size);
-  a.delta = take(num_tokens, c.hidden_size);
-  a.last = take(num_logit_rows, c.hidden_size);
-  a.qkv = take(num_tokens, c.qkv_size());
-  a.attention = take(num_tokens, c.q_size());
-  a.ffn = take(num_tokens, c.ffn_size);
-  a.up = take(num_tokens, c.ffn_size);
+  a.residual = take(DType::kF32, num_tokens, c.hidden_size);
+  a.hidden = take(dtype, num_tokens, c.hidden_size);
+  a.delta = take(dtype, num_tokens, c.hidden_size);
+  a.last = take(dtype, num_logit_rows, c.hidden_size);
+  a.qkv = take(dtype, num_tokens, c.qkv_size());
+  a.attention = take(dtype, num_tokens, c.q_size());
+  a.ffn = take(dtype, num_tokens, c.ffn_size);
+  a.up = take(dtype, num_tokens, c.ffn_size);
   return a;
 }
 

@@ -19,14 +19,20 @@ class Model {
   /// caller has called ops.begin_step(batch).
   void forward(Ops& ops, const BatchView& batch, KvCache& cache, TensorView logits);
 
-  /// Bytes of activations that a step of T tokens needs, logits left out.
-  static std::int64_t activation_bytes(const ModelConfig& config, std::int64_t num_tokens);
+  /// Takes the memory for steps of up to `num_tokens` tokens and sequences of up to `num_positions`, so that
+  /// no later step allocates, and a device's addresses stay.
+  void reserve(Ops& ops, std::int64_t num_tokens, std::int64_t num_positions);
+  /// Bytes of activations that a step of T tokens needs, logits left out; all but the residual stream are of
+  /// type `dtype`.
+  static std::int64_t activation_bytes(const ModelConfig& config, std::int64_t num_tokens,
+                                       DType dtype = DType::kF32);
 
  private:
   struct Activations {
     TensorView residual, hidden, qkv, attention, ffn, up, delta, last;
   };
-  Activations activations_for(std::int64_t num_tokens, std::int64_t num_logit_rows);
+  Activations activations_for(Ops& ops, std::int64_t num_tokens, std::int64_t num_logit_rows);
+  RopeView rope_for(Ops& ops, std::int64_t num_positions);
   void attention_block(Ops& ops, const LayerWeights& layer, const Activations& a, const RopeView& rope,
                        const KvLayerView& kv) const;
   void ffn_block(Ops& ops, const LayerWeights& layer, const Activations& a) const;
@@ -34,6 +40,8 @@ class Model {
   const ModelConfig& config_;
   const ModelWeights& weights_;
   RopeTable rope_;
+  Buffer device_rope_;  // a device's copy of the table
+  std::int64_t num_device_positions_ = 0;
   Buffer buffer_;
 };
 

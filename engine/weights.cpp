@@ -84,13 +84,13 @@ class WeightBuilder {
     return packed;
   }
 
-  std::vector<float> norm(TensorRole role, std::int64_t layer) {
-    auto values = source_.norm(role, layer);
-    const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(float));
+  PackedVector norm(TensorRole role, std::int64_t layer) {
+    PackedVector packed = ops_.pack_vector(source_.norm(role, layer));
+    const std::int64_t bytes = packed.size * static_cast<std::int64_t>(sizeof(float));
     weights_.type_bytes += bytes;
     weights_.stored_bytes += bytes;
     done(role, layer);
-    return values;
+    return packed;
   }
 
   PackedMatrix count(PackedMatrix packed) {

@@ -14,8 +14,8 @@ namespace redline {
 
 /// One transformer layer. Shapes and symbols as TensorRole says.
 struct LayerWeights {
-  std::vector<float> attn_norm, ffn_norm;  // [H]
-  std::vector<PackedMatrix> qkv;           // one [(Hq + 2 Hkv) d, H] where they share a type, else q, k, v
+  PackedVector attn_norm, ffn_norm;  // [H]
+  std::vector<PackedMatrix> qkv;     // one [(Hq + 2 Hkv) d, H] where they share a type, else q, k, v
   PackedMatrix o;
   std::optional<PackedMatrix> gate_up;   // [2 F, H] where gate and up share a type,
   std::optional<PackedMatrix> gate, up;  // else these two
@@ -25,7 +25,7 @@ struct LayerWeights {
 struct ModelWeights {
   PackedMatrix embedding;
   std::optional<PackedMatrix> head;  // absent: tied to the embedding
-  std::vector<float> final_norm;     // [H]
+  PackedVector final_norm;           // [H]
   std::vector<LayerWeights> layers;
   std::int64_t parameters = 0;    // tied tensors count once
   std::int64_t type_bytes = 0;    // matrices at their types' own sizes, norms in f32

@@ -129,6 +129,10 @@ class Ledger {
   Clock::time_point now() const { return enabled_ ? Clock::now() : Clock::time_point{}; }
   /// The operation charged last ran from `start` until now.
   void op_done(OpKind kind, Clock::time_point start);
+  /// Work of the step took `busy_ns` on the device's clock, whatever its operations.
+  void add_busy(std::int64_t busy_ns) {
+    if (enabled_) busy_ns_ += busy_ns;
+  }
   /// The step's counts; valid until the next begin_step.
   const StepCounts& end_step();
 

@@ -1,11 +1,13 @@
 #include "kernels/ops.h"
 
+#include <cstring>
+
 #include "kernels/check.h"
 
 namespace redline {
 namespace {
 
-constexpr std::int64_t kF32Bytes = 4;
+constexpr std::int64_t kNormBytes = 4;  // of one element: norms are f32
 
 // A matrix with no rows to multiply is not read.
 void charge_weight(OpCost& cost, const WeightView& weight, std::int64_t rows) {
@@ -27,6 +29,22 @@ void Ops::begin_step(const BatchView& batch) {
   batch_ = batch;
   embedding_table_ = nullptr;
   ledger_.begin_step(batch);
+  do_begin_step();
+}
+
+const StepCounts& Ops::end_step() {
+  if (const std::optional<std::int64_t> busy_ns = do_end_step()) ledger_.add_busy(*busy_ns);
+  return ledger_.end_step();
+}
+
+void Ops::upload(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+
+void Ops::download(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+
+PackedVector Ops::pack_vector(std::span<const float> values) {
+  PackedVector packed{allocate(values.size_bytes()), std::ssize(values)};
+  upload(packed.storage.data(), values.data(), values.size_bytes());
+  return packed;
 }
 
 void Ops::embed(TensorView out, const WeightView& table) {
@@ -34,7 +52,7 @@ void Ops::embed(TensorView out, const WeightView& table) {
   embedding_table_ = table.data;
   OpCost cost{.kind = OpKind::kEmbed};
   cost.gathered_bytes_per_row = table.type_bytes / table.rows;
-  cost.activation_bytes_per_row = table.cols * kF32Bytes;
+  cost.activation_bytes_per_row = out.cols * element_bytes(out);
   launch(cost, out.rows, [&] { do_embed(out, table); });
 }
 
@@ -42,8 +60,8 @@ void Ops::rms_norm(TensorView out, TensorView x, const float* weight, float eps,
   check_same_shape(out, x);
   OpCost cost{.kind = OpKind::kRmsNorm, .basis = basis};
   cost.flops_per_row = 4 * x.cols;
-  cost.activation_bytes_per_row = 2 * x.cols * kF32Bytes;
-  if (x.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = x.cols * kF32Bytes;
+  cost.activation_bytes_per_row = x.cols * (element_bytes(x) + element_bytes(out));
+  if (x.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = x.cols * kNormBytes;
   launch(cost, x.rows, [&] { do_rms_norm(out, x, weight, eps); });
 }
 
@@ -53,8 +71,9 @@ void Ops::add_rms_norm(TensorView out, TensorView residual, TensorView delta, co
   check_same_shape(out, delta);
   OpCost cost{.kind = OpKind::kAddRmsNorm};
   cost.flops_per_row = 5 * out.cols;
-  cost.activation_bytes_per_row = 4 * out.cols * kF32Bytes;
-  if (out.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = out.cols * kF32Bytes;
+  cost.activation_bytes_per_row =
+      out.cols * (2 * element_bytes(residual) + element_bytes(delta) + element_bytes(out));
+  if (out.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = out.cols * kNormBytes;
   launch(cost, out.rows, [&] { do_add_rms_norm(out, residual, delta, weight, eps); });
 }
 
@@ -67,7 +86,7 @@ void Ops::linear(TensorView out, TensorView x, const WeightView& weight, Part pa
               .compute = compute_type(OpKind::kLinear, weight.dtype),
               .basis = basis};
   cost.flops_per_row = 2 * weight.rows * weight.cols;
-  cost.activation_bytes_per_row = (weight.rows + weight.cols) * kF32Bytes;
+  cost.activation_bytes_per_row = weight.rows * element_bytes(out) + weight.cols * element_bytes(x);
   cost.holds_gathered_rows = weight.data == embedding_table_;
   charge_weight(cost, weight, x.rows);
   launch(cost, x.rows, [&] { do_linear(out, x, weight); });
@@ -81,7 +100,7 @@ void Ops::linear_silu_mul(TensorView out, TensorView x, const WeightView& gate_u
               .part = Part::kFfn,
               .compute = compute_type(OpKind::kLinearSiluMul, gate_up.dtype)};
   cost.flops_per_row = 2 * gate_up.rows * gate_up.cols;
-  cost.activation_bytes_per_row = (out.cols + gate_up.cols) * kF32Bytes;
+  cost.activation_bytes_per_row = out.cols * element_bytes(out) + gate_up.cols * element_bytes(x);
   charge_weight(cost, gate_up, x.rows);
   launch(cost, x.rows, [&] { do_linear_silu_mul(out, x, gate_up); });
 }
@@ -91,7 +110,7 @@ void Ops::silu_mul(TensorView out, TensorView gate, TensorView up) {
   check_same_shape(out, up);
   OpCost cost{.kind = OpKind::kSiluMul};
   cost.flops_per_row = 5 * out.cols;
-  cost.activation_bytes_per_row = 3 * out.cols * kF32Bytes;
+  cost.activation_bytes_per_row = 3 * out.cols * element_bytes(out);
   launch(cost, out.rows, [&] { do_silu_mul(out, gate, up); });
 }
 
@@ -104,7 +123,7 @@ void Ops::rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rop
   OpCost cost{.kind = OpKind::kRopeAndStoreKv};
   cost.flops_per_row = 3 * std::int64_t{rope.rotary_dim} * (num_q_heads + kv.num_kv_heads);
   cost.kv_write_bytes_per_token = kv.bytes_per_token();
-  cost.activation_bytes_per_row = (qkv.cols + std::int64_t{num_q_heads} * kv.head_dim) * kF32Bytes;
+  cost.activation_bytes_per_row = (qkv.cols + std::int64_t{num_q_heads} * kv.head_dim) * element_bytes(qkv);
   launch(cost, qkv.rows, [&] { do_rope_and_store_kv(qkv, num_q_heads, rope, kv); });
 }
 
@@ -119,7 +138,7 @@ void Ops::paged_attention(TensorView out, TensorView qkv, int num_q_heads, const
               .compute = compute_type(OpKind::kPagedAttention, kv.dtype)};
   cost.flops_per_pair = 4 * std::int64_t{num_q_heads} * kv.head_dim;
   cost.kv_read_bytes_per_token = kv.bytes_per_token();
-  cost.activation_bytes_per_row = 2 * out.cols * kF32Bytes;
+  cost.activation_bytes_per_row = 2 * out.cols * element_bytes(out);
   launch(cost, out.rows, [&] { do_paged_attention(out, qkv, num_q_heads, kv, scale); });
 }
 
@@ -127,7 +146,7 @@ void Ops::gather_rows(TensorView out, TensorView x) {
   REDLINE_CHECK(out.rows == batch_.num_logit_rows() && x.rows == batch_.num_tokens() && out.cols == x.cols,
                 "gather_rows: out is [R, H], x is [T, H]");
   OpCost cost{.kind = OpKind::kGatherRows, .basis = RowBasis::kLogits};
-  cost.activation_bytes_per_row = 2 * x.cols * kF32Bytes;
+  cost.activation_bytes_per_row = 2 * x.cols * element_bytes(x);
   launch(cost, out.rows, [&] { do_gather_rows(out, x); });
 }
 

@@ -3,13 +3,15 @@
 // runs uncharged.
 //
 // Shape letters: T token rows, R logit rows, S sequences, H hidden size, Hq / Hkv query / KV heads, d head
-// dim, F FFN width, V vocabulary. Activations are f32. Sums: each output is one chain in an order that
+// dim, F FFN width, V vocabulary. Activations are f32 on the CPU; a device keeps the residual stream and the
+// logits in f32 and the rest in its activation_dtype. Sums: each output is one chain in an order that
 // depends on its row and on absolute position alone, so results do not depend on batch composition, chunking
 // or thread count.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -37,6 +39,14 @@ struct PackedMatrix {
   Buffer storage;
 };
 
+/// A vector of f32 weights in a backend's memory: norms, biases.
+struct PackedVector {
+  Buffer storage;
+  std::int64_t size = 0;
+
+  const float* data() const { return reinterpret_cast<const float*>(storage.data()); }
+};
+
 /// cos and sin of the rotary angles: [positions, rotary_dim / 2] each, row p for position p. The first
 /// rotary_dim dimensions of a head rotate as pairs (i, i + rotary_dim / 2); the rest pass through.
 struct RopeView {
@@ -58,6 +68,22 @@ class Ops {
   /// The arithmetic that `kind` runs in on weights of `weight` (attention: on a cache of `weight`).
   virtual ComputeType compute_type(OpKind kind, DType weight) const = 0;
 
+  // --- memory: what the operations' views point into ---
+  /// Whether that is the host's memory; if not, host and backend exchange by upload and download alone.
+  virtual bool uses_host_memory() const { return true; }
+  /// Zeroed. Throws std::bad_alloc, or on a device std::runtime_error with the bytes needed and free.
+  virtual Buffer allocate(std::size_t bytes) { return Buffer(bytes); }
+  /// Bytes that a device has free; nothing where the host's memory is used.
+  virtual std::optional<std::int64_t> free_device_bytes() const { return std::nullopt; }
+  /// Host to backend; `from` may be reused when it returns.
+  virtual void upload(void* to, const void* from, std::size_t bytes);
+  /// Backend to host, after all work that was launched before.
+  virtual void download(void* to, const void* from, std::size_t bytes);
+  /// The type of every activation but the residual stream and the logits, which are f32.
+  virtual DType activation_dtype() const { return DType::kF32; }
+  /// How the caches lie that this backend attends over.
+  virtual KvTiles kv_tiles() const { return KvTiles::kTransposed; }
+
   // --- loading ---
   /// Bytes that pack(...) will allocate.
   virtual std::int64_t packed_bytes(DType dtype, std::int64_t rows, std::int64_t cols) const = 0;
@@ -67,13 +93,15 @@ class Ops {
   virtual PackedMatrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up) = 0;
   /// Writes row `row` of a packed matrix as f32 to out[0 .. cols).
   virtual void unpack_row(const WeightView& weight, std::int64_t row, float* out) const = 0;
+  PackedVector pack_vector(std::span<const float> values);
 
   // --- a step ---
   Ledger& ledger() { return ledger_; }
   /// Fixes the geometry that the following operations are checked against and charged by. `batch` must
   /// outlive the step.
   void begin_step(const BatchView& batch);
-  const StepCounts& end_step() { return ledger_.end_step(); }
+  /// Waits for the step's work. The counts are valid until the next begin_step.
+  const StepCounts& end_step();
 
   /// out[T, H] = table[token_ids]. Reads T rows of the table. 0 FLOPs.
   void embed(TensorView out, const WeightView& table);
@@ -108,6 +136,10 @@ class Ops {
   const BatchView& batch() const { return batch_; }
 
  private:
+  /// A device uploads the batch here, and here waits for the step's work and returns its time: operations
+  /// that return before they have run are not timed one by one.
+  virtual void do_begin_step() {}
+  virtual std::optional<std::int64_t> do_end_step() { return std::nullopt; }
   virtual void do_embed(TensorView out, const WeightView& table) = 0;
   virtual void do_rms_norm(TensorView out, TensorView x, const float* weight, float eps) = 0;
   virtual void do_add_rms_norm(TensorView out, TensorView residual, TensorView delta, const float* weight,
@@ -128,7 +160,7 @@ class Ops {
     ledger_.charge(cost, rows);
     const auto start = ledger_.now();
     body();
-    ledger_.op_done(cost.kind, start);
+    if (uses_host_memory()) ledger_.op_done(cost.kind, start);
   }
 
   Ledger ledger_;

@@ -11,13 +11,25 @@
 
 namespace redline {
 
-/// Owning, zeroed, anonymous memory aligned to 2 MiB (64 bytes below 1 MiB), advised to use huge pages.
-/// Pages are touched by whoever writes them first. Throws std::bad_alloc.
+/// Owns memory of the host or, where a backend made it (Ops::allocate), of its device.
 class Buffer {
  public:
+  using Release = void (*)(void* memory, std::size_t bytes);
+
   Buffer() = default;
+  /// Host memory: zeroed, anonymous, aligned to 2 MiB (64 bytes below 1 MiB), advised to use huge pages.
+  /// Pages are touched by whoever writes them first. Throws std::bad_alloc.
   explicit Buffer(std::size_t bytes);
-  ~Buffer();
+  /// Takes `memory` of `bytes`, which `release` frees.
+  Buffer(void* memory, std::size_t bytes, Release release)
+      : data_(static_cast<std::byte*>(memory)),
+        size_(bytes),
+        memory_(memory),
+        memory_bytes_(bytes),
+        release_(release) {}
+  ~Buffer() {
+    if (memory_) release_(memory_, memory_bytes_);
+  }
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     Buffer(std::move(other)).swap(*this);
@@ -33,14 +45,16 @@ class Buffer {
   void swap(Buffer& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
-    std::swap(mapping_, other.mapping_);
-    std::swap(mapping_bytes_, other.mapping_bytes_);
+    std::swap(memory_, other.memory_);
+    std::swap(memory_bytes_, other.memory_bytes_);
+    std::swap(release_, other.release_);
   }
 
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
-  void* mapping_ = nullptr;
-  std::size_t mapping_bytes_ = 0;
+  void* memory_ = nullptr;  // as it was obtained: data_ lies within
+  std::size_t memory_bytes_ = 0;
+  Release release_ = nullptr;
 };
 
 /// A row-major view of activations or unpacked values: [rows, cols], rows `row_stride` elements apart.
@@ -75,6 +89,9 @@ struct TensorView {
   }
 };
 
+/// Bytes of one element of an unquantised tensor.
+inline std::int64_t element_bytes(const TensorView& view) { return row_bytes(view.dtype, 1); }
+
 /// A contiguous f32 view of [rows, cols] at `data`.
 inline TensorView f32_view(void* data, std::int64_t rows, std::int64_t cols) {
   return {data, DType::kF32, rows, cols, cols};
@@ -94,11 +111,14 @@ struct WeightView {
   bool gate_up = false;  // panels alternate gate, up: only Ops::linear_silu_mul takes such a matrix
 };
 
+/// How K and V of one block and head lie. kTransposed, for vector units: in bf16, K as
+/// [head_dim / 2][block_size][2] and V as [block_size / 2][head_dim][2] (pairs meet in one 32-bit lane, of
+/// tokens' K by dimension and of V by token); in f32, K as [head_dim][block_size] and V as
+/// [block_size][head_dim]. kRowMajor, for matrix units: both as [block_size][head_dim].
+enum class KvTiles : std::uint8_t { kTransposed, kRowMajor };
+
 /// One layer of the paged cache. A block holds `block_size` tokens of all KV heads; a token's slot is
-/// block * block_size + offset. Within a block each KV head h has one contiguous tile: K, then V. With the
-/// cache in bf16, K lies as [head_dim / 2][block_size][2] and V as [block_size / 2][head_dim][2] (pairs meet
-/// in one 32-bit lane, of tokens' K by dimension and of V by token); in f32, K is [head_dim][block_size] and
-/// V is [block_size][head_dim].
+/// block * block_size + offset. Within a block each KV head h has one contiguous tile: K, then V.
 struct KvLayerView {
   std::byte* data = nullptr;
   DType dtype = DType::kBF16;
@@ -106,6 +126,7 @@ struct KvLayerView {
   int block_size = 16;
   int num_kv_heads = 0;
   int head_dim = 0;
+  KvTiles tiles = KvTiles::kTransposed;
 
   std::int64_t element_bytes() const { return dtype == DType::kF32 ? 4 : 2; }
   std::int64_t tile_bytes() const { return element_bytes() * block_size * head_dim; }
@@ -117,12 +138,14 @@ struct KvLayerView {
   std::byte* v_tile(std::int64_t block, int head) const { return k_tile(block, head) + tile_bytes(); }
   /// Index of element (token offset in block, dimension) within a K tile / a V tile, in elements.
   std::int64_t k_index(int offset, int dim) const {
+    if (tiles == KvTiles::kRowMajor) return std::int64_t{offset} * head_dim + dim;
     return dtype == DType::kF32 ? std::int64_t{dim} * block_size + offset
                                 : (std::int64_t{dim / 2} * block_size + offset) * 2 + dim % 2;
   }
   std::int64_t v_index(int offset, int dim) const {
-    return dtype == DType::kF32 ? std::int64_t{offset} * head_dim + dim
-                                : (std::int64_t{offset / 2} * head_dim + dim) * 2 + offset % 2;
+    return dtype == DType::kF32 || tiles == KvTiles::kRowMajor
+               ? std::int64_t{offset} * head_dim + dim
+               : (std::int64_t{offset / 2} * head_dim + dim) * 2 + offset % 2;
   }
 };
 

@@ -28,14 +28,14 @@ class BasicReferenceOps final : public Ops {
     return rows * row_bytes(dtype, cols);
   }
   PackedMatrix pack(const MatrixSource& source) override {
-    PackedMatrix matrix = allocate(source.dtype, source.rows, source.cols);
+    PackedMatrix matrix = new_matrix(source.dtype, source.rows, source.cols);
     for (std::int64_t i = 0; i < source.rows; ++i) copy_row(matrix, i, source.row(i));
     return matrix;
   }
   PackedMatrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up) override {
     REDLINE_CHECK(gate.dtype == up.dtype && gate.rows == up.rows && gate.cols == up.cols,
                   "gate and up are of one type and shape");
-    PackedMatrix matrix = allocate(gate.dtype, 2 * gate.rows, gate.cols);
+    PackedMatrix matrix = new_matrix(gate.dtype, 2 * gate.rows, gate.cols);
     matrix.view.gate_up = true;
     for (std::int64_t i = 0; i < gate.rows; ++i) {
       copy_row(matrix, 2 * i, gate.row(i));
@@ -54,7 +54,7 @@ class BasicReferenceOps final : public Ops {
     return x / (Scalar(1) + exp(Scalar(0) - x));
   }
 
-  static PackedMatrix allocate(DType dtype, std::int64_t rows, std::int64_t cols) {
+  static PackedMatrix new_matrix(DType dtype, std::int64_t rows, std::int64_t cols) {
     REDLINE_CHECK(cols % traits(dtype).block_elements == 0, "a row holds whole blocks");
     PackedMatrix matrix;
     const std::int64_t bytes = rows * row_bytes(dtype, cols);

@@ -37,10 +37,12 @@ class RandomModel {
     const ModelConfig& c = config_;
     weights_.embedding = matrix(v.embedding, c.vocab_size, c.hidden_size);
     if (!v.tied) weights_.head = matrix(v.dtype, c.vocab_size, c.hidden_size);
-    weights_.final_norm.assign(static_cast<std::size_t>(c.hidden_size), 1.0f);
+    const std::vector<float> ones(static_cast<std::size_t>(c.hidden_size), 1.0f);
+    weights_.final_norm = ops_->pack_vector(ones);
     for (std::int64_t l = 0; l < c.num_layers; ++l) {
       LayerWeights layer;
-      layer.attn_norm = layer.ffn_norm = weights_.final_norm;
+      layer.attn_norm = ops_->pack_vector(ones);
+      layer.ffn_norm = ops_->pack_vector(ones);
       layer.qkv.push_back(matrix(v.dtype, c.qkv_size(), c.hidden_size));
       layer.o = matrix(v.dtype, c.hidden_size, c.q_size());
       const MatrixSource gate = source(v.dtype, c.ffn_size, c.hidden_size);

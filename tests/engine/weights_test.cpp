@@ -51,7 +51,7 @@ TEST(LoadWeights, PacksTheRealModelRowForRow) {
   EXPECT_TRUE(layer.gate_up);
   EXPECT_EQ(unpacked(*ops, weights.embedding.view, 49151),
             row_of(checkpoint.matrix(TensorRole::kEmbedding), 49151));
-  EXPECT_EQ(layer.attn_norm.size(), 576U);
+  EXPECT_EQ(layer.attn_norm.size, 576);
 }
 
 TEST(LoadWeights, RequantisesRowByRowToEveryType) {

@@ -16,26 +16,28 @@ constexpr std::uint32_t kSeed = 1;
 
 using Clock = std::chrono::steady_clock;
 
-KvCacheConfig cache_for(const ModelConfig& config, DType kv_dtype, std::int64_t batch, std::int64_t tokens) {
+KvCache cache_for(LoadedModel& model, DType kv_dtype, std::int64_t batch, std::int64_t tokens) {
   EngineOptions wish;
   wish.kv_dtype = kv_dtype;
   const std::int64_t blocks_each = (tokens + wish.block_size - 1) / wish.block_size;
   wish.max_context = batch * blocks_each * wish.block_size;
   wish.max_sequences = 1;
-  return plan_cache(config, wish, available_memory_bytes()).cache;
+  return make_cache(plan_cache(model.config, wish, available_memory_bytes(*model.ops)).cache, *model.ops);
 }
 
 }  // namespace
 
 BenchRun::BenchRun(LoadedModel& model, DType kv_dtype, std::int64_t batch, std::int64_t tokens)
     : model_(model),
-      cache_(cache_for(model.config, kv_dtype, batch, tokens)),
+      cache_(cache_for(model, kv_dtype, batch, tokens)),
       capacity_(tokens),
       blocks_(static_cast<std::size_t>(batch)),
       tokens_(static_cast<std::size_t>(tokens)),
       transformer_(model.config, *model.weights),
       batch_(cache_.config().block_size, cache_.config().num_blocks),
-      logits_(static_cast<std::size_t>(batch * model.config.vocab_size)) {
+      logits_(model.config.vocab_size) {
+  transformer_.reserve(*model.ops, kChunkTokens, tokens);
+  logits_.reserve(*model.ops, batch);
   std::int32_t next_block = kTrashBlock + 1;
   const auto blocks_each =
       static_cast<std::size_t>((tokens + cache_.config().block_size - 1) / cache_.config().block_size);
@@ -54,8 +56,7 @@ void BenchRun::step(UtilizationMeter* meter) {
   const auto start = Clock::now();
   const BatchView view = batch_.view();
   model_.ops->begin_step(view);
-  transformer_.forward(*model_.ops, view, cache_,
-                       f32_view(logits_.data(), view.num_logit_rows(), model_.config.vocab_size));
+  transformer_.forward(*model_.ops, view, cache_, logits_.rows(*model_.ops, view.num_logit_rows()));
   const StepCounts& counts = model_.ops->end_step();
   const auto wall = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
   if (meter != nullptr) meter->add_step(counts, {.wall_ns = wall.count(), .gap_ns = 0});

@@ -6,6 +6,7 @@
 
 #include "engine/batch.h"
 #include "engine/engine.h"
+#include "engine/logits.h"
 #include "engine/meter/utilization.h"
 #include "engine/model.h"
 #include "kvcache/kv_cache.h"
@@ -47,7 +48,7 @@ class BenchRun {
   std::vector<std::int32_t> tokens_;  // [capacity], the same for every sequence
   Model transformer_;
   Batch batch_;
-  std::vector<float> logits_;
+  Logits logits_;
 };
 
 }  // namespace redline
