@@ -10,9 +10,11 @@ if(REDLINE_WERROR)
   list(APPEND REDLINE_WARNINGS -Werror)
 endif()
 
-# redline_room(NAME DEPENDS...): a static library of every source in this folder.
+# redline_room(NAME DEPENDS...): a static library of every source in this folder, but for kernels/cuda, which has
+# targets of its own.
 function(redline_room name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/kernels/cuda/")
   add_library(redline_${name} STATIC ${sources})
   add_library(redline::${name} ALIAS redline_${name})
   set_target_properties(redline_${name} PROPERTIES EXPORT_NAME ${name})

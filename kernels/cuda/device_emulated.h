@@ -1,0 +1,137 @@
+// The device header under emulation: what device_cuda.h offers, with the same names, for a C++ compiler.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+
+#include "kernels/cuda/emulation/emulation.h"
+#include "kernels/cuda/emulation/spellings.h"
+
+/// DEV_SHARED(float, sums, [32]) declares `__shared__ float sums[32]`.
+#define DEV_SHARED(T, name, ...) auto& name = ::redline::cuda::emulation::static_shared<T __VA_ARGS__>([] {})
+#define DEV_INLINE inline
+
+namespace redline::cuda::dev {
+
+using bf16 = __nv_bfloat16;
+using bf162 = __nv_bfloat162;
+inline constexpr bool kEmulated = true;
+
+// What each of these does is said in device_cuda.h; `emu_here` is filled in by the caller's place.
+
+template <class T>
+inline T* dynamic_smem() {
+  return reinterpret_cast<T*>(emulation::dynamic_shared());
+}
+
+/// Fails unless `address` is a multiple of 16.
+void check_aligned_16(const void* address, const emulation::Location& where);
+inline uint4 ld_nc_v4(const void* address, EMU_HERE) {
+  check_aligned_16(address, emu_here);
+  return *static_cast<const uint4*>(address);
+}
+inline uint4 ld_v4(const void* address, EMU_HERE) {
+  check_aligned_16(address, emu_here);
+  return *static_cast<const uint4*>(address);
+}
+inline void st_v4(void* address, uint4 value, EMU_HERE) {
+  check_aligned_16(address, emu_here);
+  *static_cast<uint4*>(address) = value;
+}
+inline float ex2(float x) { return std::exp2(x); }
+
+void ldmatrix_x4(std::uint32_t (&result)[4], const void* row, EMU_HERE);
+void ldmatrix_x4_trans(std::uint32_t (&result)[4], const void* row, EMU_HERE);
+void ldmatrix_x2(std::uint32_t (&result)[2], const void* row, EMU_HERE);
+void ldmatrix_x2_trans(std::uint32_t (&result)[2], const void* row, EMU_HERE);
+void mma_bf16_16816(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, EMU_HERE);
+
+void cp_async_16(void* shared, const void* global, EMU_HERE);
+void cp_async_16_zfill(void* shared, const void* global, bool copy, EMU_HERE);
+void cp_async_commit();
+void cp_async_wait_n(int pending_groups);
+template <int kPendingGroups>
+inline void cp_async_wait() {
+  cp_async_wait_n(kPendingGroups);
+}
+inline void bar_sync(int id, int num_threads, EMU_HERE) {
+  emulation::block_barrier(id, num_threads, true, emu_here);
+}
+inline void bar_arrive(int id, int num_threads, EMU_HERE) {
+  emulation::block_barrier(id, num_threads, false, emu_here);
+}
+
+// Hopper ----------------------------------------------------------------------------------------------------
+
+void mbarrier_init(std::uint64_t* mbarrier, unsigned arrivals);
+void mbarrier_arrive(std::uint64_t* mbarrier);
+void mbarrier_arrive_expect_tx(std::uint64_t* mbarrier, unsigned bytes);
+void mbarrier_wait_parity(std::uint64_t* mbarrier, unsigned parity, EMU_HERE);
+inline void fence_mbarrier_init() {}
+inline void fence_proxy_async() {}
+void bulk_g2s(void* shared, const void* global, unsigned bytes, std::uint64_t* mbarrier, EMU_HERE);
+
+enum class Swizzle : int { None = 0, B128 = 1, B64 = 2, B32 = 3 };
+struct TensorMap2D {
+  const unsigned char* base;
+  std::uint64_t dim[2];
+  std::uint64_t row_stride_bytes;
+  std::uint32_t box[2];
+  std::uint32_t element_bytes;
+  Swizzle swizzle;
+};
+TensorMap2D make_tensor_map_2d(const void* base, std::uint64_t inner, std::uint64_t outer,
+                               std::uint64_t row_stride_bytes, std::uint32_t box_inner,
+                               std::uint32_t box_outer, std::uint32_t element_bytes, Swizzle swizzle);
+void tma_load_2d(void* shared, const TensorMap2D* map, int inner, int outer, std::uint64_t* mbarrier,
+                 EMU_HERE);
+
+std::uint64_t wgmma_desc(const void* shared, unsigned leading_bytes, unsigned stride_bytes, Swizzle swizzle);
+inline std::uint64_t wgmma_desc_advance(std::uint64_t descriptor, unsigned bytes) {
+  return descriptor + (bytes >> 4);
+}
+void wgmma_fence();
+void wgmma_commit();
+void wgmma_wait_n(int pending_groups);
+template <int kPendingGroups>
+inline void wgmma_wait() {
+  wgmma_wait_n(kPendingGroups);
+}
+void wgmma_bf16(float* d, int n, const std::uint32_t* a_registers, std::uint64_t a, std::uint64_t b,
+                bool accumulate, bool b_transposed, emulation::Location where);
+inline void wgmma_m64n64k16_bf16(float (&d)[32], std::uint64_t a, std::uint64_t b, bool accumulate,
+                                 EMU_HERE) {
+  wgmma_bf16(d, 64, nullptr, a, b, accumulate, false, emu_here);
+}
+
+// Launch ----------------------------------------------------------------------------------------------------
+
+using stream_t = void*;
+
+template <class... Parameters, class... Arguments>
+inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+                   stream_t, Arguments&&... arguments) {
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> arguments;
+  } call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
+  const auto run = [](void* data) {
+    const auto* const this_call = static_cast<const Call*>(data);
+    std::apply(this_call->kernel, this_call->arguments);
+  };
+  emulation::launch(run, &call, grid, block, dynamic_shared_bytes);
+}
+inline void sync() {}
+
+void* malloc_device(std::size_t bytes, const char* name = "buffer");
+void free_device(void* data) noexcept;
+void copy_to_device(void* device, const void* host, std::size_t bytes);
+void copy_to_host(void* host, const void* device, std::size_t bytes);
+void poison(void* device, int byte, std::size_t bytes);
+
+}  // namespace redline::cuda::dev
+
+#include "kernels/cuda/device_buffer.h"
