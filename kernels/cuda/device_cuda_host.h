@@ -85,3 +85,5 @@ inline TensorMap2D make_tensor_map_2d(const void* base, std::uint64_t inner, std
 }
 
 }  // namespace redline::cuda::dev
+
+#include "kernels/cuda/device_buffer.h"
