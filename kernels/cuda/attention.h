@@ -1,0 +1,169 @@
+// Paged attention on the device: what its kernels are given, how a step is divided among them, and the memory
+// that the division takes. Plain data and host functions; attention.cuh launches.
+//
+// Rows are divided in two. Sequences that compute one token (decode) are split along their cache: 64-token
+// tiles of every (row, unit), where a unit is a KV head and up to `heads_per_unit` of the query heads that
+// read it, are numbered through, and each block of a grid of fixed size takes an equal run of them.
+// Sequences that compute more (prefill, chunks after a cached prefix) are cut into tiles of query rows. The
+// division is made on the device, once a step, from the batch's arrays alone; so a captured graph replays for
+// any lengths.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/batch.h"
+#include "kernels/check.h"
+#include "kernels/cuda/device_batch.h"
+#include "kernels/dtype.h"
+
+namespace redline::cuda {
+
+/// Which kernels run. kPlain: CUDA cores, every type, any head_dim to 256; each row is split along its cache.
+/// kMma: bf16 throughout, head_dim a multiple of 8, mma.sync m16n8k16.
+enum class AttentionRung : std::uint8_t { kPlain, kMma };
+
+/// What stays the same from step to step.
+struct AttentionShape {
+  int num_q_heads = 0;  // a multiple of num_kv_heads
+  int num_kv_heads = 0;
+  int head_dim = 0;                      // at most 256
+  DType activation_type = DType::kBF16;  // of q and out: bf16 or f32
+  DType cache_type = DType::kBF16;       // bf16 or f32
+  int num_sms = 0;                       // multiprocessors of the device
+  AttentionRung rung = AttentionRung::kPlain;
+};
+
+inline constexpr int kMaxHeadDim = 256;
+inline constexpr int kSplitTileTokens = 64;
+inline constexpr int kSplitBlocksPerSm = 2;
+
+inline int group_size(const AttentionShape& s) { return s.num_q_heads / s.num_kv_heads; }
+
+/// The fastest rung that the types and the head size allow.
+inline AttentionRung best_attention_rung(const AttentionShape& s) {
+  const bool bf16 = s.activation_type == DType::kBF16 && s.cache_type == DType::kBF16;
+  return bf16 && s.head_dim % 8 == 0 ? AttentionRung::kMma : AttentionRung::kPlain;
+}
+
+/// Query heads that share one read of a KV head.
+inline int heads_per_unit(const AttentionShape& s) {
+  const int group = group_size(s);
+  if (s.rung == AttentionRung::kMma) return group <= 8 ? 8 : 16;
+  for (const int heads : {1, 4})
+    if (group <= heads) return heads;
+  return 8;
+}
+inline int units_per_kv_head(const AttentionShape& s) {
+  return (group_size(s) + heads_per_unit(s) - 1) / heads_per_unit(s);
+}
+inline int num_split_blocks(const AttentionShape& s) { return s.num_sms * kSplitBlocksPerSm; }
+/// Query rows of a prefill tile.
+inline int prefill_tile_rows(const AttentionShape& s) { return s.head_dim <= 128 ? 128 : 64; }
+
+/// What the host must know of a step to launch it: whether any row is split, and the exact number of prefill
+/// tiles. Both are zero for an empty step.
+struct AttentionCounts {
+  int num_split_rows = 0;
+  int num_prefill_tiles = 0;
+};
+inline AttentionCounts count_attention_work(std::span<const SequenceWork> sequences,
+                                            const AttentionShape& s) {
+  AttentionCounts counts;
+  const int rows = prefill_tile_rows(s);
+  for (const SequenceWork& sequence : sequences) {
+    if (s.rung == AttentionRung::kPlain || sequence.num_new <= 1)
+      counts.num_split_rows += sequence.num_new;
+    else
+      counts.num_prefill_tiles += (sequence.num_new + rows - 1) / rows;
+  }
+  return counts;
+}
+
+/// A token row whose attention is split along its cache of `length` tokens. `first_tile`: tiles of the rows
+/// listed before it.
+struct SplitRow {
+  std::int32_t row = 0;
+  std::int32_t table_start = 0;
+  std::int32_t length = 0;
+  std::int32_t first_tile = 0;
+};
+/// Where a block's run of tiles begins: tile `tile` of unit `unit` of the row at `index` in the list.
+struct SplitStart {
+  std::int32_t index = 0;
+  std::int32_t unit = 0;
+  std::int32_t tile = 0;
+  std::int32_t num_tiles = 0;
+};
+/// Query rows [first_row, first_row + prefill_tile_rows) of a sequence, counted within it.
+struct PrefillTile {
+  std::int32_t sequence = 0;
+  std::int32_t first_row = 0;
+};
+
+/// The division of a step and the memory in which blocks meet, all on the device.
+struct AttentionPlan {
+  SplitStart* starts = nullptr;             // [num_split_blocks]
+  std::int32_t* tickets = nullptr;          // [num_split_blocks] 0 between kernels
+  std::int32_t* tiles_per_block = nullptr;  // [1]
+  SplitRow* rows = nullptr;                 // [max_tokens]
+  PrefillTile* tiles = nullptr;             // [max_tokens / rows of a tile + max_sequences]
+  float* partial_sums = nullptr;            // [2 num_split_blocks, heads_per_unit, head_dim]
+  float* partial_scales = nullptr;  // [2 num_split_blocks, heads_per_unit, 2]: maximum, sum of weights
+};
+
+namespace detail {
+/// Lays the plan out from `base` on; returns its bytes.
+inline std::size_t lay_out_attention_plan(AttentionPlan& plan, std::byte* base, const AttentionShape& s,
+                                          int max_tokens, int max_sequences) {
+  std::size_t used = 0;
+  const auto take = [&](auto*& array, std::int64_t count) {
+    using Element = std::remove_reference_t<decltype(*array)>;
+    if (base != nullptr) array = reinterpret_cast<Element*>(base + used);
+    used += (static_cast<std::size_t>(count) * sizeof(Element) + 255) / 256 * 256;
+  };
+  const std::int64_t blocks = num_split_blocks(s);
+  take(plan.starts, blocks);
+  take(plan.tickets, blocks);
+  take(plan.tiles_per_block, 1);
+  take(plan.rows, max_tokens);
+  take(plan.tiles, max_tokens / prefill_tile_rows(s) + max_sequences);
+  take(plan.partial_sums, 2 * blocks * heads_per_unit(s) * s.head_dim);
+  take(plan.partial_scales, 2 * blocks * heads_per_unit(s) * 2);
+  return used;
+}
+}  // namespace detail
+
+/// Bytes of device memory for steps of at most `max_tokens` rows of `max_sequences` sequences (padding
+/// included). Needs no initialisation. One suffices for all layers of a stream.
+inline std::size_t attention_workspace_bytes(const AttentionShape& s, int max_tokens, int max_sequences) {
+  AttentionPlan plan;
+  return detail::lay_out_attention_plan(plan, nullptr, s, max_tokens, max_sequences);
+}
+/// The plan in `workspace`, aligned to 256 bytes.
+inline AttentionPlan attention_plan(std::byte* workspace, const AttentionShape& s, int max_tokens,
+                                    int max_sequences) {
+  AttentionPlan plan;
+  detail::lay_out_attention_plan(plan, workspace, s, max_tokens, max_sequences);
+  return plan;
+}
+
+/// out[T, Hq d] = causal attention of q[T, Hq d] over the paged cache, which already holds this step's K and
+/// V: softmax(scale q k^T) v, query head h reading KV head h / (Hq / Hkv). Rows `q_stride` and `out_stride`
+/// elements apart. Unless head_dim is odd to 8, q, out and the cache are aligned to 16 bytes and the strides
+/// are multiples of 8.
+struct AttentionArgs {
+  AttentionShape shape;
+  DeviceBatch batch;
+  KvView kv;
+  AttentionPlan plan;
+  AttentionCounts counts;
+  const std::byte* q = nullptr;
+  std::byte* out = nullptr;
+  std::int64_t q_stride = 0;
+  std::int64_t out_stride = 0;
+  float scale = 0;  // > 0
+};
+
+}  // namespace redline::cuda

@@ -1,0 +1,148 @@
+#include <gtest/gtest.h>
+
+#include "tests/cuda/attention_case.h"
+
+namespace redline::cuda {
+namespace {
+
+AttentionShape shape_of(int num_q_heads, int num_kv_heads, int head_dim, DType activations = DType::kBF16,
+                        DType cache = DType::kBF16) {
+  AttentionShape shape{num_q_heads, num_kv_heads, head_dim, activations, cache, 3, AttentionRung::kPlain};
+  shape.rung = best_attention_rung(shape);
+  return shape;
+}
+AttentionShape plain(AttentionShape shape) {
+  shape.rung = AttentionRung::kPlain;
+  return shape;
+}
+
+std::string describe(const AttentionCase& c) {
+  return std::to_string(c.shape.num_q_heads) + "/" + std::to_string(c.shape.num_kv_heads) + " heads of " +
+         std::to_string(c.shape.head_dim) + ", activations " + name(c.shape.activation_type) + ", cache " +
+         name(c.shape.cache_type) + ", rung " + std::to_string(static_cast<int>(c.shape.rung)) +
+         ", blocks of " + std::to_string(c.block_size) + ", " + std::to_string(c.shape.num_sms) +
+         " SMs, seed " + std::to_string(c.seed);
+}
+
+void expect_right(const AttentionCase& c) {
+  SCOPED_TRACE(describe(c));
+  const AttentionStep step(c);
+  const StoredValues out = step.run();
+  const auto stride = static_cast<std::size_t>(step.out_stride());
+  const auto d = static_cast<std::size_t>(c.shape.head_dim);
+  double worst = 0;
+  for (const SequenceWork& s : step.work())
+    for (int row = 0; row < s.num_new; ++row) {
+      const std::size_t start = static_cast<std::size_t>(s.query_start + row) * stride;
+      for (int head = 0; head < c.shape.num_q_heads; ++head) {
+        const auto want = step.answer(s, row, head);
+        for (std::size_t e = 0; e < d; ++e) {
+          const double got = out.get(start + static_cast<std::size_t>(head) * d + e);
+          const double allowed = step.tolerance(want, e, s.num_cached + row + 1);
+          const double error = std::abs(got - want.value[e]);
+          ASSERT_LE(error, allowed) << "cached " << s.num_cached << " new " << s.num_new << " row " << row
+                                    << " head " << head << " column " << e << ": " << got << " for "
+                                    << want.value[e];
+          worst = std::max(worst, error / allowed);
+        }
+      }
+      for (std::size_t i = static_cast<std::size_t>(c.shape.num_q_heads) * d; i < stride; ++i)
+        ASSERT_TRUE(std::isnan(out.get(start + i))) << "written beyond the row's end";
+    }
+  EXPECT_GT(worst, 0) << "suspiciously exact";
+}
+
+// One sequence computes a token; the next ones several, some after a cached prefix.
+const std::vector<AttentionSequence> kMixed = {{0, 1},  {14, 1}, {15, 1},  {0, 15},  {16, 1}, {0, 17},
+                                               {63, 1}, {64, 1}, {13, 70}, {128, 1}, {37, 2}, {200, 1}};
+
+class AttentionOfShape : public testing::TestWithParam<std::tuple<int, int, int>> {};
+
+TEST_P(AttentionOfShape, EqualsDoublePrecisionOnMixedBatchesInEveryType) {
+  const auto [num_q_heads, num_kv_heads, head_dim] = GetParam();
+  expect_right({kMixed, shape_of(num_q_heads, num_kv_heads, head_dim), 16, 1});
+  expect_right({kMixed, plain(shape_of(num_q_heads, num_kv_heads, head_dim)), 16, 2});
+  for (const DType activations : {DType::kBF16, DType::kF32})
+    for (const DType cache : {DType::kBF16, DType::kF32})
+      if (activations != cache)
+        expect_right({{{40, 1}, {0, 20}, {130, 1}},
+                      shape_of(num_q_heads, num_kv_heads, head_dim, activations, cache),
+                      16,
+                      3});
+  expect_right(
+      {{{3, 17}, {77, 1}}, shape_of(num_q_heads, num_kv_heads, head_dim, DType::kF32, DType::kF32), 16, 4});
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, AttentionOfShape,
+                         testing::Values(std::tuple{1, 1, 64}, std::tuple{9, 3, 64}, std::tuple{7, 1, 128},
+                                         std::tuple{2, 2, 96}, std::tuple{6, 2, 80}, std::tuple{16, 1, 128},
+                                         std::tuple{20, 1, 32}, std::tuple{4, 2, 256}, std::tuple{3, 1, 200},
+                                         std::tuple{11, 1, 256}, std::tuple{3, 1, 8}, std::tuple{2, 1, 20},
+                                         std::tuple{5, 1, 2}),
+                         [](const auto& shape) {
+                           return std::to_string(std::get<0>(shape.param)) + "_" +
+                                  std::to_string(std::get<1>(shape.param)) + "_" +
+                                  std::to_string(std::get<2>(shape.param));
+                         });
+
+TEST(CudaAttention, ReadsCachesOfAnyEvenBlockSize) {
+  for (const int block_size : {2, 6, 10, 32, 48})
+    for (const AttentionShape& shape : {shape_of(4, 2, 64), plain(shape_of(4, 2, 64))})
+      expect_right({{{0, 1}, {49, 1}, {31, 80}, {0, 5}, {130, 1}}, shape, block_size, 5});
+}
+
+TEST(CudaAttention, SplitsLongContextsAmongBlocksWhateverTheirNumber) {
+  for (const int num_sms : {1, 2, 5, 40}) {
+    AttentionCase c{{{999, 1}, {0, 1}, {500, 1}, {127, 1}}, shape_of(8, 2, 64), 16, 6};
+    c.shape.num_sms = num_sms;
+    expect_right(c);
+    c.shape.rung = AttentionRung::kPlain;
+    expect_right(c);
+  }
+}
+
+TEST(CudaAttention, AttendsLongPromptsAndChunksAfterThem) {
+  expect_right({{{0, 300}, {1000, 129}, {129, 1}}, shape_of(2, 1, 128), 16, 7});
+  expect_right({{{257, 130}}, shape_of(2, 1, 256), 16, 8});
+}
+
+TEST(CudaAttention, TakesBatchesOfOnePhase) {
+  expect_right({{{0, 128}, {0, 129}}, shape_of(2, 1, 64), 16, 9});
+  expect_right({{{100, 1}}, shape_of(2, 1, 64), 16, 10});
+  expect_right({{{0, 2}}, shape_of(2, 1, 64), 16, 11});
+}
+
+TEST(CudaAttention, TakesMoreSequencesThanThePlanHasThreads) {
+  std::mt19937 random(12);
+  AttentionCase c{{}, shape_of(2, 1, 32), 16, 12};
+  for (int i = 0; i < 300; ++i) c.sequences.push_back({static_cast<int>(random() % 90), i % 7 == 0 ? 3 : 1});
+  expect_right(c);
+  c.shape.rung = AttentionRung::kPlain;
+  expect_right(c);
+}
+
+TEST(CudaAttention, RepeatsBitForBitOnOnePlan) {
+  for (const AttentionShape& shape : {shape_of(8, 2, 64), plain(shape_of(8, 2, 64))}) {
+    const AttentionStep step({{{999, 1}, {3, 40}, {500, 1}}, shape, 16, 13});
+    EXPECT_EQ(step.run(1).bytes, step.run(3).bytes);
+  }
+}
+
+TEST(CudaAttention, IsRightOnRandomBatches) {
+  for (unsigned seed = 100; seed < 106; ++seed) {
+    std::mt19937 random(seed);
+    const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+    const int kv_heads = 1 + below(3);
+    AttentionCase c{
+        {}, shape_of(kv_heads * (1 + below(9)), kv_heads, 8 * (1 + below(20))), 2 + 2 * below(12), seed};
+    c.shape.num_sms = 1 + below(6);
+    const int count = 1 + below(6);
+    for (int i = 0; i < count; ++i) c.sequences.push_back({below(200), below(3) == 0 ? 1 + below(90) : 1});
+    expect_right(c);
+    c.shape.rung = AttentionRung::kPlain;
+    expect_right(c);
+  }
+}
+
+}  // namespace
+}  // namespace redline::cuda
