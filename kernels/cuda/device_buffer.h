@@ -1,13 +1,16 @@
-// Device memory that owns itself. Included by the device header.
+// Device memory that owns itself, for tests.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
+#include "kernels/cuda/runtime.h"
+
 namespace redline::cuda::dev {
 
 /// `size` elements of device memory, every byte set to `poison`: NaN as floats, -1 as integers, unless chosen
-/// otherwise. `name` appears in the emulation's reports. Copies wait for what the device was given before.
+/// otherwise. `name` appears in the emulation's reports. Copies are the null stream's: synchronise others
+/// first.
 template <class T>
 class Buffer {
  public:

@@ -10,14 +10,13 @@
 #include <tuple>
 #include <utility>
 
+#include "kernels/cuda/device_buffer.h"
+#include "kernels/cuda/runtime.h"
+
 namespace redline::cuda::dev {
 
-using stream_t = cudaStream_t;
-
-/// Throws, naming the call, unless it succeeded.
-inline void check(cudaError_t error, const char* call) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(call) + ": " + cudaGetErrorString(error));
-}
+/// Throws DeviceError, naming the call, unless it succeeded.
+void check(cudaError_t error, const char* call);
 
 template <class... Parameters, class... Arguments>
 inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
@@ -35,24 +34,6 @@ inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
           "cudaLaunchKernel");
   };
   std::apply(launch_with, values);
-}
-inline void sync() { check(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); }
-
-inline void* malloc_device(std::size_t bytes, const char* = "") {
-  void* data = nullptr;
-  check(cudaMalloc(&data, bytes == 0 ? 1 : bytes), "cudaMalloc");
-  return data;
-}
-inline void free_device(void* data) noexcept { cudaFree(data); }
-inline void copy_to_device(void* device, const void* host, std::size_t bytes) {
-  check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "cudaMemcpy to the device");
-}
-inline void copy_to_host(void* host, const void* device, std::size_t bytes) {
-  check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "cudaMemcpy to the host");
-}
-/// Fills with a byte that no one is meant to read.
-inline void poison(void* device, int byte, std::size_t bytes) {
-  check(cudaMemset(device, byte, bytes), "cudaMemset");
 }
 
 /// A row-major matrix [outer, inner] seen in boxes of [box_outer, box_inner] elements. A box's row is at most
@@ -85,5 +66,3 @@ inline TensorMap2D make_tensor_map_2d(const void* base, std::uint64_t inner, std
 }
 
 }  // namespace redline::cuda::dev
-
-#include "kernels/cuda/device_buffer.h"

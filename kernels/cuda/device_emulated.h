@@ -7,8 +7,10 @@
 #include <tuple>
 #include <utility>
 
+#include "kernels/cuda/device_buffer.h"
 #include "kernels/cuda/emulation/emulation.h"
 #include "kernels/cuda/emulation/spellings.h"
+#include "kernels/cuda/runtime.h"
 
 /// DEV_SHARED(float, sums, [32]) declares `__shared__ float sums[32]`.
 #define DEV_SHARED(T, name, ...) auto& name = ::redline::cuda::emulation::static_shared<T __VA_ARGS__>([] {})
@@ -28,7 +30,9 @@ inline T* dynamic_smem() {
 }
 
 /// Fails unless `address` is a multiple of 16.
-void check_aligned_16(const void* address, const emulation::Location& where);
+inline void check_aligned_16(const void* address, const emulation::Location& where) {
+  if (reinterpret_cast<std::uintptr_t>(address) & 15) emulation::fail_misaligned(where);
+}
 inline uint4 ld_nc_v4(const void* address, EMU_HERE) {
   check_aligned_16(address, emu_here);
   return *static_cast<const uint4*>(address);
@@ -109,29 +113,22 @@ inline void wgmma_m64n64k16_bf16(float (&d)[32], std::uint64_t a, std::uint64_t 
 
 // Launch ----------------------------------------------------------------------------------------------------
 
-using stream_t = void*;
-
 template <class... Parameters, class... Arguments>
 inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
-                   stream_t, Arguments&&... arguments) {
+                   stream_t stream, Arguments&&... arguments) {
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
-  } call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
-  const auto run = [](void* data) {
-    const auto* const this_call = static_cast<const Call*>(data);
-    std::apply(this_call->kernel, this_call->arguments);
   };
-  emulation::launch(run, &call, grid, block, dynamic_shared_bytes);
+  Call call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
+  emulation::check_geometry(grid, block, dynamic_shared_bytes);
+  emulation::submit(stream, [=]() mutable {
+    const auto run = [](void* data) {
+      const auto* const this_call = static_cast<const Call*>(data);
+      std::apply(this_call->kernel, this_call->arguments);
+    };
+    emulation::launch(run, &call, grid, block, dynamic_shared_bytes);
+  });
 }
-inline void sync() {}
-
-void* malloc_device(std::size_t bytes, const char* name = "buffer");
-void free_device(void* data) noexcept;
-void copy_to_device(void* device, const void* host, std::size_t bytes);
-void copy_to_host(void* host, const void* device, std::size_t bytes);
-void poison(void* device, int byte, std::size_t bytes);
 
 }  // namespace redline::cuda::dev
-
-#include "kernels/cuda/device_buffer.h"

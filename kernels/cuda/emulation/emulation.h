@@ -10,9 +10,12 @@
 #include <vector_types.h>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <source_location>
 #include <stdexcept>
 #include <string>
+
+struct CUstream_st;
 
 namespace redline::cuda::emulation {
 
@@ -58,6 +61,8 @@ struct Config {
   std::uint64_t seed = 1;
   int num_os_threads = 0;                              // 0: one for each processor
   std::size_t shared_memory_limit_bytes = 227 * 1024;  // a Hopper block's
+  std::size_t device_memory_bytes = std::size_t{4} << 30;
+  int num_sms = 4;
 };
 Config& config();
 
@@ -81,9 +86,18 @@ Stats& stats();
 /// Ends the running block with `message`, or throws at once where no block runs.
 [[noreturn]] void fail(const std::string& message);
 
+[[noreturn]] void fail_misaligned(const Location& where);
+
+/// Throws Error unless a Hopper device could launch this.
+void check_geometry(dim3 grid, dim3 block, std::size_t dynamic_shared_bytes);
 /// Runs `call(arguments)` for every thread of every block and returns when the grid has finished. Throws
 /// Error.
 void launch(void (*call)(void*), void* arguments, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes);
+
+/// A device lost to a failed kernel comes back; what its streams had not done yet is dropped.
+void reset_device();
+/// Does this on a stream: at once where `stream` is null.
+void submit(CUstream_st* stream, std::function<void()> run);
 
 // Collectives -----------------------------------------------------------------------------------------------
 

@@ -86,6 +86,8 @@ class BlockOrder {
   std::uint64_t offset_ = 0;
 };
 
+}  // namespace
+
 void check_geometry(dim3 grid, dim3 block, std::size_t dynamic_bytes) {
   const std::uint64_t num_threads = std::uint64_t{block.x} * block.y * block.z;
   if (num_threads < 1 || num_threads > 1024 || block.z > 64) {
@@ -101,8 +103,6 @@ void check_geometry(dim3 grid, dim3 block, std::size_t dynamic_bytes) {
   }
   if (running_block) throw Error("launch from inside a kernel");
 }
-
-}  // namespace
 
 Config& config() {
   static Config config = from_environment();

@@ -138,6 +138,8 @@ void fail(const std::string& message) {
   throw Error(message);
 }
 
+void fail_misaligned(const Location& where) { fail(text("misaligned 16-byte access at ", describe(where))); }
+
 // Words -----------------------------------------------------------------------------------------------------
 
 std::string hex(std::uint32_t value) {
