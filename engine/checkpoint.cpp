@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "engine/architecture.h"
 #include "engine/gguf_model.h"
 #include "engine/hf_config.h"
 #include "engine/model_file_error.h"
@@ -25,13 +26,15 @@ struct Checkpoint::Naming {
 const Checkpoint::Naming Checkpoint::kGgufNaming = {
     "blk.",
     {"token_embd.weight", "output_norm.weight", "output.weight", "attn_norm.weight", "attn_q.weight",
-     "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_norm.weight", "ffn_gate.weight",
-     "ffn_up.weight", "ffn_down.weight"}};
+     "attn_k.weight", "attn_v.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_q_norm.weight",
+     "attn_k_norm.weight", "attn_output.weight", "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight",
+     "ffn_down.weight"}};
 
 const Checkpoint::Naming Checkpoint::kHfNaming = {
     "model.layers.",
     {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight", "input_layernorm.weight",
-     "self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight",
+     "self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.q_proj.bias",
+     "self_attn.k_proj.bias", "self_attn.v_proj.bias", "self_attn.q_norm.weight", "self_attn.k_norm.weight",
      "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
      "mlp.up_proj.weight", "mlp.down_proj.weight"}};
 
@@ -47,7 +50,7 @@ Checkpoint::~Checkpoint() = default;
 void Checkpoint::open_gguf() {
   gguf_ = std::make_unique<GgufFile>(path_);
   config_ = gguf_model_config(*gguf_);
-  interleaved_rope_ = true;
+  interleaved_rope_ = find_hf_architecture(config_.architecture)->gguf_interleaves_rope;
   std::vector<const FileTensor*> tensors;
   for (const FileTensor& tensor : gguf_->tensors())
     if (tensor.name != "rope_freqs.weight") tensors.push_back(&tensor);  // part of the configuration

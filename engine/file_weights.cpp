@@ -63,7 +63,7 @@ class FileWeights final : public WeightSource {
             [data, stride](std::int64_t row) { return data + row * stride; }};
   }
 
-  std::vector<float> norm(TensorRole role, std::int64_t layer) override {
+  std::vector<float> vector(TensorRole role, std::int64_t layer) override {
     const FileTensor& tensor = checkpoint_.tensor(role, layer);
     std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
     dequantize_row(tensor.dtype, tensor.data.data(), tensor.elements(), values.data());

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "engine/architecture.h"
 #include "engine/model_file_error.h"
 
 namespace redline {
@@ -93,12 +94,14 @@ TokenId token_id(const GgufFile& gguf, const char* key, std::size_t num_tokens) 
 
 ModelConfig gguf_model_config(const GgufFile& gguf) {
   ModelConfig config;
-  config.architecture = gguf.find_string("general.architecture").value_or("");
-  if (config.architecture != "llama")
-    gguf.fail_key("general.architecture", "\"llama\"",
-                  config.architecture.empty() ? "nothing" : printable(config.architecture));
-  const ArchitectureKeys keys(gguf, config.architecture);
-  if (const auto experts = gguf.find_int("llama.expert_count"); experts.value_or(0) != 0)
+  const auto name = gguf.find_string("general.architecture").value_or("");
+  const Architecture* architecture = find_gguf_architecture(name);
+  if (!architecture)
+    gguf.fail_key("general.architecture", "one of " + gguf_architecture_names(),
+                  name.empty() ? "nothing" : printable(name));
+  architecture->describe(config);
+  const ArchitectureKeys keys(gguf, name);
+  if (const auto experts = gguf.find_int(name + ".expert_count"); experts.value_or(0) != 0)
     keys.fail("expert_count", "no experts", std::to_string(*experts));
   config.num_layers = keys.size("block_count");
   config.hidden_size = keys.size("embedding_length");

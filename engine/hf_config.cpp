@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/architecture.h"
 #include "engine/json_file.h"
 
 namespace redline {
@@ -11,12 +12,17 @@ void require(const JsonFile& json, const char* key, const std::string& value) {
   if (json.find_string(key).value_or(value) != value) json.fail(key, '"' + value + '"');
 }
 
-void refuse_unsupported(const JsonFile& json) {
-  if (json.find_string("model_type").value_or("") != "llama") json.fail("model_type", "\"llama\"");
+const Architecture& architecture(const JsonFile& json) {
+  const auto* found = find_hf_architecture(json.find_string("model_type").value_or(""));
+  if (!found) json.fail("model_type", "one of " + hf_architecture_names());
   if (json.has("architectures") &&
-      json.object()["architectures"] != nlohmann::json::array({"LlamaForCausalLM"}))
-    json.fail("architectures", "[\"LlamaForCausalLM\"]");
-  for (const char* key : {"attention_bias", "mlp_bias"})
+      json.object()["architectures"] != nlohmann::json::array({found->class_name}))
+    json.fail("architectures", "[\"" + std::string(found->class_name) + "\"]");
+  return *found;
+}
+
+void refuse_unsupported(const JsonFile& json) {
+  for (const char* key : {"attention_bias", "mlp_bias", "use_sliding_window"})
     if (json.find_bool(key).value_or(false)) json.fail(key, "false");
   if (json.has("quantization_config")) json.fail("quantization_config", "none");
   require(json, "hidden_act", "silu");
@@ -82,9 +88,10 @@ void read_rope(const JsonFile& json, ModelConfig& config) {
 
 ModelConfig read_hf_config(const std::filesystem::path& config_json) {
   const JsonFile json(config_json);
-  refuse_unsupported(json);
+  const Architecture& row = architecture(json);
   ModelConfig config;
-  config.architecture = "llama";
+  row.describe(config);
+  refuse_unsupported(json);
   config.num_layers = json.size("num_hidden_layers");
   config.hidden_size = json.size("hidden_size");
   config.ffn_size = json.size("intermediate_size");
@@ -94,7 +101,8 @@ ModelConfig read_hf_config(const std::filesystem::path& config_json) {
   if (config.num_q_heads % config.num_kv_heads != 0)
     json.fail("num_key_value_heads",
               "a divisor of num_attention_heads, " + std::to_string(config.num_q_heads));
-  const auto head_dim = json.find_size("head_dim");
+  auto head_dim = json.find_size("head_dim");
+  if (!head_dim && row.head_dim > 0) head_dim = row.head_dim;
   if (!head_dim && config.hidden_size % config.num_q_heads != 0)
     json.fail("num_attention_heads", "a divisor of hidden_size, " + std::to_string(config.hidden_size));
   config.head_dim = head_dim.value_or(config.hidden_size / config.num_q_heads);
@@ -102,7 +110,7 @@ ModelConfig read_hf_config(const std::filesystem::path& config_json) {
     json.fail(head_dim ? "head_dim" : "num_attention_heads",
               "an even head dimension instead of " + std::to_string(config.head_dim));
   config.max_positions = json.find_size("max_position_embeddings").value_or(2048);
-  config.rms_norm_eps = json.find_positive("rms_norm_eps").value_or(1e-6);
+  config.rms_norm_eps = json.find_positive("rms_norm_eps").value_or(row.rms_norm_eps);
   config.tied_embeddings = json.find_bool("tie_word_embeddings").value_or(false);
   read_rope(json, config);
   return config;

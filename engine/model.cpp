@@ -40,11 +40,20 @@ void Model::attention_block(Ops& ops, const LayerWeights& layer, const Activatio
     ops.linear(a.qkv.slice_cols(column, part.view.rows), a.hidden, part.view, Part::kProjections);
     column += part.view.rows;
   }
-  ops.rope_and_store_kv(a.qkv, num_q_heads, rope, kv);
+  ops.rope_and_store_kv(a.qkv, num_q_heads, transform_of(layer, rope), kv);
   ops.paged_attention(a.attention, a.qkv, num_q_heads, kv,
                       1.0f / std::sqrt(static_cast<float>(config_.head_dim)));
   ops.linear(a.delta, a.attention, layer.o.view, Part::kProjections);
   ops.all_reduce(a.delta);
+}
+
+QkvTransform Model::transform_of(const LayerWeights& layer, const RopeView& rope) const {
+  return {.rope = rope,
+          .bias = layer.qkv_bias.data(),
+          .q_norm = layer.q_norm.data(),
+          .k_norm = layer.k_norm.data(),
+          .norm_joins_heads = config_.qk_norm == QkNorm::kJoinedHeads,
+          .norm_eps = static_cast<float>(config_.rms_norm_eps)};
 }
 
 void Model::ffn_block(Ops& ops, const LayerWeights& layer, const Activations& a) const {

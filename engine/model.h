@@ -35,6 +35,7 @@ class Model {
   RopeView rope_for(Ops& ops, std::int64_t num_positions);
   void attention_block(Ops& ops, const LayerWeights& layer, const Activations& a, const RopeView& rope,
                        const KvLayerView& kv) const;
+  QkvTransform transform_of(const LayerWeights& layer, const RopeView& rope) const;
   void ffn_block(Ops& ops, const LayerWeights& layer, const Activations& a) const;
 
   const ModelConfig& config_;

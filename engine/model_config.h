@@ -8,6 +8,10 @@
 
 namespace redline {
 
+/// RMS norms of q and k before they rotate: each head by itself with weights [d], or all heads of q, and all
+/// of k, as one vector with weights [Hq d] and [Hkv d].
+enum class QkNorm : std::uint8_t { kNone, kEachHead, kJoinedHeads };
+
 enum class RopeType : std::uint8_t { kPlain, kLinear, kLlama3, kYarn };
 
 /// How rotary frequencies are stretched beyond the trained context. Fields that a type does not use keep
@@ -27,7 +31,7 @@ struct RopeScaling {
 /// Symbols of docs/accounting.md in brackets.
 struct ModelConfig {
   std::string name;                // for people: file or directory name, or general.name
-  std::string architecture;        // "llama"
+  std::string architecture;        // "llama": a row of engine/architecture.cpp
   std::int64_t num_layers = 0;     // L
   std::int64_t hidden_size = 0;    // H
   std::int64_t num_q_heads = 0;    // Hq
@@ -41,6 +45,8 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   RopeScaling rope_scaling;
   bool tied_embeddings = false;  // the head is the embedding table
+  bool qkv_bias = false;
+  QkNorm qk_norm = QkNorm::kNone;
 
   std::int64_t q_size() const { return num_q_heads * head_dim; }
   std::int64_t kv_size() const { return num_kv_heads * head_dim; }

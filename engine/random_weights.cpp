@@ -87,8 +87,9 @@ class RandomWeights final : public WeightSource {
             }};
   }
 
-  std::vector<float> norm(TensorRole role, std::int64_t) override {
-    return std::vector<float>(static_cast<std::size_t>(tensor_shape(role, config_)[0]), 1.0F);
+  std::vector<float> vector(TensorRole role, std::int64_t) override {
+    const bool bias = role == TensorRole::kQBias || role == TensorRole::kKBias || role == TensorRole::kVBias;
+    return std::vector<float>(static_cast<std::size_t>(tensor_shape(role, config_)[0]), bias ? 0.01F : 1.0F);
   }
 
   void done(TensorRole, std::int64_t) override {}

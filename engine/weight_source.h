@@ -19,8 +19,8 @@ class WeightSource {
   virtual DType dtype(TensorRole role, std::int64_t layer) const = 0;
   /// The matrix in that type. Valid until done(role, layer).
   virtual MatrixSource matrix(TensorRole role, std::int64_t layer) = 0;
-  /// A norm's weights.
-  virtual std::vector<float> norm(TensorRole role, std::int64_t layer) = 0;
+  /// A norm's weights, or a bias.
+  virtual std::vector<float> vector(TensorRole role, std::int64_t layer) = 0;
   /// The tensor was packed.
   virtual void done(TensorRole role, std::int64_t layer) = 0;
 };

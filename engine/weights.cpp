@@ -1,6 +1,8 @@
 #include "engine/weights.h"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 
 #include "engine/weight_source.h"
@@ -9,6 +11,7 @@ namespace redline {
 namespace {
 
 constexpr std::array kQkvRoles = {TensorRole::kQ, TensorRole::kK, TensorRole::kV};
+constexpr std::array kQkvBiasRoles = {TensorRole::kQBias, TensorRole::kKBias, TensorRole::kVBias};
 
 bool one_qkv(const WeightSource& source, std::int64_t layer) {
   const DType q = source.dtype(TensorRole::kQ, layer);
@@ -40,7 +43,7 @@ class WeightBuilder {
     weights_.embedding = pack(TensorRole::kEmbedding, 0);
     for (std::int64_t layer = 0; layer < config_.num_layers; ++layer)
       weights_.layers.push_back(build_layer(layer));
-    weights_.final_norm = norm(TensorRole::kFinalNorm, 0);
+    weights_.final_norm = vector(TensorRole::kFinalNorm, 0);
     if (!config_.tied_embeddings) weights_.head = pack(TensorRole::kHead, 0);
     return std::move(weights_);
   }
@@ -48,10 +51,15 @@ class WeightBuilder {
  private:
   LayerWeights build_layer(std::int64_t layer) {
     LayerWeights weights;
-    weights.attn_norm = norm(TensorRole::kAttnNorm, layer);
+    weights.attn_norm = vector(TensorRole::kAttnNorm, layer);
     weights.qkv = pack_qkv(layer);
+    if (config_.qkv_bias) weights.qkv_bias = pack_qkv_bias(layer);
+    if (config_.qk_norm != QkNorm::kNone) {
+      weights.q_norm = vector(TensorRole::kQNorm, layer);
+      weights.k_norm = vector(TensorRole::kKNorm, layer);
+    }
     weights.o = pack(TensorRole::kO, layer);
-    weights.ffn_norm = norm(TensorRole::kFfnNorm, layer);
+    weights.ffn_norm = vector(TensorRole::kFfnNorm, layer);
     if (one_gate_up(source_, layer)) {
       weights.gate_up = count(ops_.pack_gate_up(source_.matrix(TensorRole::kGate, layer),
                                                 source_.matrix(TensorRole::kUp, layer)));
@@ -78,19 +86,31 @@ class WeightBuilder {
     return packed;
   }
 
+  PackedVector pack_qkv_bias(std::int64_t layer) {
+    std::vector<float> joined;
+    for (const auto role : kQkvBiasRoles) {
+      std::ranges::copy(source_.vector(role, layer), std::back_inserter(joined));
+      done(role, layer);
+    }
+    return pack_vector(joined);
+  }
+
   PackedMatrix pack(TensorRole role, std::int64_t layer) {
     auto packed = count(ops_.pack(source_.matrix(role, layer)));
     done(role, layer);
     return packed;
   }
 
-  PackedVector norm(TensorRole role, std::int64_t layer) {
-    PackedVector packed = ops_.pack_vector(source_.norm(role, layer));
-    const std::int64_t bytes = packed.size * static_cast<std::int64_t>(sizeof(float));
-    weights_.type_bytes += bytes;
-    weights_.stored_bytes += bytes;
+  PackedVector vector(TensorRole role, std::int64_t layer) {
+    PackedVector packed = pack_vector(source_.vector(role, layer));
     done(role, layer);
     return packed;
+  }
+
+  PackedVector pack_vector(std::span<const float> values) {
+    weights_.type_bytes += static_cast<std::int64_t>(values.size_bytes());
+    weights_.stored_bytes += static_cast<std::int64_t>(values.size_bytes());
+    return ops_.pack_vector(values);
   }
 
   PackedMatrix count(PackedMatrix packed) {

@@ -16,6 +16,8 @@ namespace redline {
 struct LayerWeights {
   PackedVector attn_norm, ffn_norm;  // [H]
   std::vector<PackedMatrix> qkv;     // one [(Hq + 2 Hkv) d, H] where they share a type, else q, k, v
+  PackedVector qkv_bias;             // [(Hq + 2 Hkv) d], or empty
+  PackedVector q_norm, k_norm;       // as QkNorm says, or empty
   PackedMatrix o;
   std::optional<PackedMatrix> gate_up;   // [2 F, H] where gate and up share a type,
   std::optional<PackedMatrix> gate, up;  // else these two

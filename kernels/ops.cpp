@@ -7,7 +7,7 @@
 namespace redline {
 namespace {
 
-constexpr std::int64_t kNormBytes = 4;  // of one element: norms are f32
+constexpr std::int64_t kVectorBytes = 4;  // of one element: norms and biases are f32
 
 // A matrix with no rows to multiply is not read.
 void charge_weight(OpCost& cost, const WeightView& weight, std::int64_t rows) {
@@ -61,7 +61,7 @@ void Ops::rms_norm(TensorView out, TensorView x, const float* weight, float eps,
   OpCost cost{.kind = OpKind::kRmsNorm, .basis = basis};
   cost.flops_per_row = 4 * x.cols;
   cost.activation_bytes_per_row = x.cols * (element_bytes(x) + element_bytes(out));
-  if (x.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = x.cols * kNormBytes;
+  if (x.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = x.cols * kVectorBytes;
   launch(cost, x.rows, [&] { do_rms_norm(out, x, weight, eps); });
 }
 
@@ -73,7 +73,7 @@ void Ops::add_rms_norm(TensorView out, TensorView residual, TensorView delta, co
   cost.flops_per_row = 5 * out.cols;
   cost.activation_bytes_per_row =
       out.cols * (2 * element_bytes(residual) + element_bytes(delta) + element_bytes(out));
-  if (out.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = out.cols * kNormBytes;
+  if (out.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = out.cols * kVectorBytes;
   launch(cost, out.rows, [&] { do_add_rms_norm(out, residual, delta, weight, eps); });
 }
 
@@ -114,17 +114,31 @@ void Ops::silu_mul(TensorView out, TensorView gate, TensorView up) {
   launch(cost, out.rows, [&] { do_silu_mul(out, gate, up); });
 }
 
-void Ops::rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rope, const KvLayerView& kv) {
+void Ops::rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
+                            const KvLayerView& kv) {
+  const RopeView& rope = transform.rope;
   REDLINE_CHECK(qkv.rows == batch_.num_tokens() &&
                     qkv.cols == (num_q_heads + 2 * std::int64_t{kv.num_kv_heads}) * kv.head_dim,
                 "rope_and_store_kv: qkv is [T, (Hq + 2 Hkv) d]");
   REDLINE_CHECK(rope.rotary_dim % 2 == 0 && rope.rotary_dim <= kv.head_dim,
                 "rope: an even part of the head rotates");
   OpCost cost{.kind = OpKind::kRopeAndStoreKv};
-  cost.flops_per_row = 3 * std::int64_t{rope.rotary_dim} * (num_q_heads + kv.num_kv_heads);
+  REDLINE_CHECK((transform.q_norm == nullptr) == (transform.k_norm == nullptr), "q and k are normed alike");
+  const std::int64_t num_rotated = num_q_heads + kv.num_kv_heads, normed = num_rotated * kv.head_dim;
+  cost.flops_per_row = 3 * rope.rotary_dim * num_rotated;
+  std::int64_t num_weights = 0;
+  if (transform.bias) {
+    cost.flops_per_row += qkv.cols;
+    num_weights += qkv.cols;
+  }
+  if (transform.q_norm) {
+    cost.flops_per_row += 4 * normed;
+    num_weights += transform.norm_joins_heads ? normed : 2 * std::int64_t{kv.head_dim};
+  }
+  if (qkv.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = num_weights * kVectorBytes;
   cost.kv_write_bytes_per_token = kv.bytes_per_token();
   cost.activation_bytes_per_row = (qkv.cols + std::int64_t{num_q_heads} * kv.head_dim) * element_bytes(qkv);
-  launch(cost, qkv.rows, [&] { do_rope_and_store_kv(qkv, num_q_heads, rope, kv); });
+  launch(cost, qkv.rows, [&] { do_rope_and_store_kv(qkv, num_q_heads, transform, kv); });
 }
 
 void Ops::paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,

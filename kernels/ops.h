@@ -56,6 +56,18 @@ struct RopeView {
   int rotary_dim = 0;
 };
 
+/// What a layer's heads go through between the QKV product and attention, in this order: bias, norm,
+/// rotation.
+struct QkvTransform {
+  RopeView rope;                  // of q and k; rotary_dim 0: none
+  const float* bias = nullptr;    // [(Hq + 2 Hkv) d], added to q, k and v; null: none
+  const float* q_norm = nullptr;  // weights of an RMS norm of q, and of k; null, both: none
+  const float* k_norm = nullptr;
+  bool norm_joins_heads =
+      false;  // one norm over all heads, weights [Hq d] and [Hkv d]; else a norm a head, [d]
+  float norm_eps = 0;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -117,9 +129,11 @@ class Ops {
   void linear_silu_mul(TensorView out, TensorView x, const WeightView& gate_up);
   /// out[T, F] = silu(gate) * up.
   void silu_mul(TensorView out, TensorView gate, TensorView up);
-  /// qkv[T, (Hq + 2 Hkv) d]: rotates q and k heads by their positions (q in place), then writes k and v to
-  /// the cache at the batch's slots, rounded to its type.
-  void rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rope, const KvLayerView& kv);
+  /// qkv[T, (Hq + 2 Hkv) d]: adds the bias, norms q and k, rotates both by their positions, as far as
+  /// `transform` asks (q in place; k's and v's columns are scratch from then on), then writes k and v to the
+  /// cache at the batch's slots, rounded to its type.
+  void rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
+                         const KvLayerView& kv);
   /// out[T, Hq d]: causal attention of qkv's q heads over the cache, scores scaled by `scale`; query head h
   /// reads KV head h / (Hq / Hkv). K and V of this step's tokens are already in the cache. 4 Hq d FLOPs per
   /// causal pair.
@@ -147,7 +161,7 @@ class Ops {
   virtual void do_linear(TensorView out, TensorView x, const WeightView& weight) = 0;
   virtual void do_linear_silu_mul(TensorView out, TensorView x, const WeightView& gate_up) = 0;
   virtual void do_silu_mul(TensorView out, TensorView gate, TensorView up) = 0;
-  virtual void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rope,
+  virtual void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                                     const KvLayerView& kv) = 0;
   virtual void do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
                                   float scale) = 0;

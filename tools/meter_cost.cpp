@@ -44,7 +44,7 @@ class IdleOps final : public Ops {
   void do_linear(TensorView, TensorView, const WeightView&) override {}
   void do_linear_silu_mul(TensorView, TensorView, const WeightView&) override {}
   void do_silu_mul(TensorView, TensorView, TensorView) override {}
-  void do_rope_and_store_kv(TensorView, int, const RopeView&, const KvLayerView&) override {}
+  void do_rope_and_store_kv(TensorView, int, const QkvTransform&, const KvLayerView&) override {}
   void do_paged_attention(TensorView, TensorView, int, const KvLayerView&, float) override {}
   void do_gather_rows(TensorView, TensorView) override {}
   void do_copy_kv_blocks(std::span<const KvLayerView>, std::span<const BlockCopy>) override {}

@@ -7,7 +7,7 @@
 namespace redline {
 namespace {
 
-constexpr std::int64_t kNormBytes = 4;
+constexpr std::int64_t kVectorBytes = 4;
 
 std::int64_t sum(const ElementsByDType& elements) {
   std::int64_t total = 0;
@@ -43,11 +43,11 @@ bool compute_bound(const Work& work, const Peaks& peaks) {
 }  // namespace
 
 std::int64_t StoredWeights::parameters() const {
-  return sum(projections) + sum(ffn) + norm_elements + (tied ? 1 : 2) * table_elements;
+  return sum(projections) + sum(ffn) + vector_elements + (tied ? 1 : 2) * table_elements;
 }
 
 std::int64_t StoredWeights::bytes() const {
-  return bytes_of(projections) + bytes_of(ffn) + kNormBytes * norm_elements +
+  return bytes_of(projections) + bytes_of(ffn) + kVectorBytes * vector_elements +
          bytes_of(embedding, table_elements) + (tied ? 0 : bytes_of(head, table_elements));
 }
 
@@ -56,7 +56,10 @@ StoredWeights stored_weights(const ModelConfig& c, DType dtype) {
   const auto type = static_cast<std::size_t>(dtype);
   w.projections[type] = c.num_layers * (c.hidden_size * c.qkv_size() + c.q_size() * c.hidden_size);
   w.ffn[type] = c.num_layers * 3 * c.hidden_size * c.ffn_size;
-  w.norm_elements = (2 * c.num_layers + 1) * c.hidden_size;
+  w.vector_elements = (2 * c.num_layers + 1) * c.hidden_size;
+  if (c.qkv_bias) w.vector_elements += c.num_layers * c.qkv_size();
+  if (c.qk_norm == QkNorm::kEachHead) w.vector_elements += c.num_layers * 2 * c.head_dim;
+  if (c.qk_norm == QkNorm::kJoinedHeads) w.vector_elements += c.num_layers * (c.q_size() + c.kv_size());
   w.table_elements = c.vocab_size * c.hidden_size;
   w.embedding = w.head = dtype;
   w.tied = c.tied_embeddings;
@@ -145,7 +148,7 @@ Work Estimate::step(std::span<const SequenceShape> sequences) const {
 
   const bool head_is_read = logit_rows > 0;
   work.weights =
-      bytes_of(weights_.projections) + bytes_of(weights_.ffn) + kNormBytes * weights_.norm_elements;
+      bytes_of(weights_.projections) + bytes_of(weights_.ffn) + kVectorBytes * weights_.vector_elements;
   if (head_is_read) work.weights += bytes_of(weights_.head, weights_.table_elements);
   if (!(head_is_read && weights_.tied)) work.weights += tokens * bytes_of(weights_.embedding, c.hidden_size);
   work.kv_read = cached * kv_bytes_per_token();

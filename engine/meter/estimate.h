@@ -21,7 +21,7 @@ using ElementsByDType = std::array<std::int64_t, kNumDTypes>;
 /// How a model's weights are stored.
 struct StoredWeights {
   ElementsByDType projections{}, ffn{};  // all layers
-  std::int64_t norm_elements = 0;        // held in f32
+  std::int64_t vector_elements = 0;      // norms and biases, held in f32
   std::int64_t table_elements = 0;       // V H: the embedding, and the head again where it is not tied
   DType embedding = DType::kF32;
   DType head = DType::kF32;

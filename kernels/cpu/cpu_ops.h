@@ -34,7 +34,7 @@ class CpuOps final : public Ops {
   void do_linear(TensorView out, TensorView x, const WeightView& weight) override;
   void do_linear_silu_mul(TensorView out, TensorView x, const WeightView& gate_up) override;
   void do_silu_mul(TensorView out, TensorView gate, TensorView up) override;
-  void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rope,
+  void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                             const KvLayerView& kv) override;
   void do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
                           float scale) override;

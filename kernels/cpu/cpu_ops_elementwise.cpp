@@ -44,8 +44,9 @@ void CpuOps::do_silu_mul(TensorView out, TensorView gate, TensorView up) {
   });
 }
 
-void CpuOps::do_rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rope,
+void CpuOps::do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                                   const KvLayerView& kv) {
+  const RopeView& rope = transform.rope;
   REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16, "the cache is f32 or bf16");
   for_each_row(qkv.rows, qkv.cols, [&](std::int64_t row) {
     const std::int64_t position = batch().positions[static_cast<std::size_t>(row)];
@@ -58,6 +59,11 @@ void CpuOps::do_rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeVie
         {.heads = qkv.f32(row),
          .cos = rope.cos + angles,
          .sin = rope.sin + angles,
+         .bias = transform.bias,
+         .q_norm = transform.q_norm,
+         .k_norm = transform.k_norm,
+         .norm_joins_heads = transform.norm_joins_heads,
+         .norm_eps = transform.norm_eps,
          .k = kv.k_tile(block, 0) + kv.k_index(offset, 0) * kv.element_bytes(),
          .v = kv.v_tile(block, 0) + kv.v_index(offset, 0) * kv.element_bytes(),
          .head_bytes = 2 * kv.tile_bytes(),

@@ -11,6 +11,11 @@ struct RopeTask {
   float* heads = nullptr;
   const float* cos = nullptr;  // of this token's position
   const float* sin = nullptr;
+  const float* bias = nullptr;  // these four as QkvTransform says
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  bool norm_joins_heads = false;
+  float norm_eps = 0;
   std::byte* k = nullptr;  // the token's first element in KV head 0's K tile, and in its V tile
   std::byte* v = nullptr;
   std::int64_t head_bytes = 0;  // from one KV head's tiles to the next's
@@ -30,7 +35,7 @@ struct ElementwiseKernels {
                        float eps);
   /// out = silu(gate) * up over n elements.
   void (*silu_mul)(float* out, const float* gate, const float* up, std::int64_t n);
-  /// Rotates the query heads in place, and key heads on their way to the cache.
+  /// Biases, norms and rotates the query heads in place, and key and value heads on their way to the cache.
   void (*rope_and_store)(const RopeTask& task);
 };
 

@@ -34,6 +34,11 @@ class Elementwise {
   static void rope_and_store(const RopeTask& task) {
     const int dim = task.head_dim;
     float* head = task.heads;
+    if (task.bias) add(head, task.bias, (task.num_q_heads + 2 * task.num_kv_heads) * dim);
+    if (task.q_norm) {
+      norm_heads(task, head, task.num_q_heads, task.q_norm);
+      norm_heads(task, head + task.num_q_heads * dim, task.num_kv_heads, task.k_norm);
+    }
     for (int h = 0; h < task.num_q_heads; ++h, head += dim) rotate(task, head);
     const float* value = head + task.num_kv_heads * dim;
     for (int h = 0; h < task.num_kv_heads; ++h, head += dim, value += dim) {
@@ -62,6 +67,16 @@ class Elementwise {
     const float mean = sum_of_squares / static_cast<float>(n);
     const L scale = L::broadcast(1 / __builtin_sqrtf(mean + eps));
     for (std::int64_t i = 0; i < n; i += 16) store(load(x, i, n) * scale * load(weight, i, n), out, i, n);
+  }
+
+  static void add(float* x, const float* y, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; i += 16) store(load(x, i, n) + load(y, i, n), x, i, n);
+  }
+
+  static void norm_heads(const RopeTask& task, float* heads, int num_heads, const float* weight) {
+    const int dim = task.head_dim;
+    if (task.norm_joins_heads) return rms_norm(heads, heads, weight, num_heads * dim, task.norm_eps);
+    for (int h = 0; h < num_heads; ++h, heads += dim) rms_norm(heads, heads, weight, dim, task.norm_eps);
   }
 
   static void rotate(const RopeTask& task, float* head) {

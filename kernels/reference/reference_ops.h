@@ -79,15 +79,16 @@ class BasicReferenceOps final : public Ops {
       unpack_row(table, batch().token_ids[static_cast<std::size_t>(t)], out.f32(t));
   }
 
-  void do_rms_norm(TensorView out, TensorView x, const float* weight, float eps) override {
+  static void norm(float* out, const float* x, const float* weight, std::int64_t n, float eps) {
     using std::sqrt;
-    for (std::int64_t t = 0; t < x.rows; ++t) {
-      Scalar sum(0);
-      for (std::int64_t i = 0; i < x.cols; ++i) sum = sum + Scalar(x.f32(t)[i]) * Scalar(x.f32(t)[i]);
-      const Scalar rms = sqrt(sum / Scalar(static_cast<double>(x.cols)) + Scalar(eps));
-      for (std::int64_t i = 0; i < x.cols; ++i)
-        out.f32(t)[i] = static_cast<float>(Scalar(x.f32(t)[i]) / rms * Scalar(weight[i]));
-    }
+    Scalar sum(0);
+    for (std::int64_t i = 0; i < n; ++i) sum = sum + Scalar(x[i]) * Scalar(x[i]);
+    const Scalar rms = sqrt(sum / Scalar(static_cast<double>(n)) + Scalar(eps));
+    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(Scalar(x[i]) / rms * Scalar(weight[i]));
+  }
+
+  void do_rms_norm(TensorView out, TensorView x, const float* weight, float eps) override {
+    for (std::int64_t t = 0; t < x.rows; ++t) norm(out.f32(t), x.f32(t), weight, x.cols, eps);
   }
 
   void do_add_rms_norm(TensorView out, TensorView residual, TensorView delta, const float* weight,
@@ -149,7 +150,16 @@ class BasicReferenceOps final : public Ops {
     return value;
   }
 
-  void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const RopeView& rope,
+  // `num_heads` heads of `head_dim`, each by itself or as one vector.
+  static void norm_heads(float* heads, int num_heads, int head_dim, const float* weight,
+                         const QkvTransform& transform) {
+    if (transform.norm_joins_heads)
+      return norm(heads, heads, weight, num_heads * head_dim, transform.norm_eps);
+    for (int h = 0; h < num_heads; ++h, heads += head_dim)
+      norm(heads, heads, weight, head_dim, transform.norm_eps);
+  }
+
+  void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                             const KvLayerView& kv) override {
     REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16, "the cache is f32 or bf16");
     const int d = kv.head_dim;
@@ -161,11 +171,17 @@ class BasicReferenceOps final : public Ops {
       const std::int64_t block = slot / kv.block_size;
       const int offset = static_cast<int>(slot % kv.block_size);
       float* q = qkv.f32(t);
-      for (int h = 0; h < num_q_heads; ++h) rotate(q + h * d, d, position, rope, q + h * d);
+      if (transform.bias)
+        for (std::int64_t i = 0; i < qkv.cols; ++i) q[i] += transform.bias[i];
+      if (transform.q_norm) {
+        norm_heads(q, num_q_heads, d, transform.q_norm, transform);
+        norm_heads(q + num_q_heads * d, kv.num_kv_heads, d, transform.k_norm, transform);
+      }
+      for (int h = 0; h < num_q_heads; ++h) rotate(q + h * d, d, position, transform.rope, q + h * d);
       for (int h = 0; h < kv.num_kv_heads; ++h) {
         const float* k = q + (num_q_heads + h) * d;
         const float* v = k + kv.num_kv_heads * d;
-        rotate(k, d, position, rope, rotated.data());
+        rotate(k, d, position, transform.rope, rotated.data());
         for (int i = 0; i < d; ++i) {
           store(kv, kv.k_tile(block, h), kv.k_index(offset, i), rotated[static_cast<std::size_t>(i)]);
           store(kv, kv.v_tile(block, h), kv.v_index(offset, i), v[i]);

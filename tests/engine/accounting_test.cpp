@@ -19,6 +19,8 @@ struct Variant {
   bool tied;
   DType dtype, embedding, kv;
   bool on_cpu;
+  bool qkv_bias = false;
+  QkNorm qk_norm = QkNorm::kNone;
 };
 
 class RandomModel {
@@ -34,16 +36,21 @@ class RandomModel {
     config_.vocab_size = 101;
     config_.max_positions = 256;
     config_.tied_embeddings = v.tied;
+    config_.qkv_bias = v.qkv_bias;
+    config_.qk_norm = v.qk_norm;
     const ModelConfig& c = config_;
     weights_.embedding = matrix(v.embedding, c.vocab_size, c.hidden_size);
     if (!v.tied) weights_.head = matrix(v.dtype, c.vocab_size, c.hidden_size);
-    const std::vector<float> ones(static_cast<std::size_t>(c.hidden_size), 1.0f);
-    weights_.final_norm = ops_->pack_vector(ones);
+    weights_.final_norm = ones(c.hidden_size);
     for (std::int64_t l = 0; l < c.num_layers; ++l) {
       LayerWeights layer;
-      layer.attn_norm = ops_->pack_vector(ones);
-      layer.ffn_norm = ops_->pack_vector(ones);
+      layer.attn_norm = ones(c.hidden_size);
+      layer.ffn_norm = ones(c.hidden_size);
       layer.qkv.push_back(matrix(v.dtype, c.qkv_size(), c.hidden_size));
+      if (v.qkv_bias) layer.qkv_bias = ones(c.qkv_size());
+      if (v.qk_norm == QkNorm::kEachHead) layer.q_norm = ones(c.head_dim), layer.k_norm = ones(c.head_dim);
+      if (v.qk_norm == QkNorm::kJoinedHeads)
+        layer.q_norm = ones(c.q_size()), layer.k_norm = ones(c.kv_size());
       layer.o = matrix(v.dtype, c.hidden_size, c.q_size());
       const MatrixSource gate = source(v.dtype, c.ffn_size, c.hidden_size);
       layer.gate_up = ops_->pack_gate_up(gate, gate);
@@ -85,6 +92,9 @@ class RandomModel {
     for (std::byte& byte : bytes_.back()) byte = static_cast<std::byte>(random_() % 60);
     const std::byte* data = bytes_.back().data();
     return {dtype, rows, cols, [=](std::int64_t row) { return data + row * row_bytes(dtype, cols); }};
+  }
+  PackedVector ones(std::int64_t size) {
+    return ops_->pack_vector(std::vector<float>(static_cast<std::size_t>(size), 1.0f));
   }
   PackedMatrix matrix(DType dtype, std::int64_t rows, std::int64_t cols) {
     return ops_->pack(source(dtype, rows, cols));
@@ -232,7 +242,12 @@ INSTANTIATE_TEST_SUITE_P(
                     Variant{"mqa_tied_other_type", 4, 1, true, DType::kQ4_1, DType::kQ8_0, DType::kBF16,
                             false},
                     Variant{"cpu_gqa_untied", 6, 3, false, DType::kQ4_0, DType::kQ4_0, DType::kBF16, true},
-                    Variant{"cpu_dense_tied", 2, 2, true, DType::kBF16, DType::kBF16, DType::kF32, true}),
+                    Variant{"cpu_dense_tied", 2, 2, true, DType::kBF16, DType::kBF16, DType::kF32, true},
+                    Variant{"bias", 6, 2, true, DType::kBF16, DType::kBF16, DType::kF32, false, true},
+                    Variant{"cpu_bias_norm_each_head", 6, 2, false, DType::kQ8_0, DType::kF16, DType::kBF16,
+                            true, true, QkNorm::kEachHead},
+                    Variant{"norm_joined_heads", 6, 3, false, DType::kF16, DType::kF16, DType::kBF16, false,
+                            false, QkNorm::kJoinedHeads}),
     [](const auto& each) { return std::string(each.param.name); });
 
 }  // namespace

@@ -1,6 +1,7 @@
 // A tiny llama model in any of the formats, with weights from a seed.
 #pragma once
 
+#include <map>
 #include <random>
 #include <string>
 #include <utility>
@@ -31,11 +32,18 @@ inline ModelConfig tiny_config() {
 inline std::vector<TensorToWrite> tiny_tensors(DType dtype, bool tied) {
   ModelConfig config = tiny_config();
   config.tied_embeddings = tied;
-  constexpr const char* kNames[kNumTensorRoles] = {
-      "model.embed_tokens.weight", "model.norm.weight",       "lm_head.weight",
-      "input_layernorm.weight",    "self_attn.q_proj.weight", "self_attn.k_proj.weight",
-      "self_attn.v_proj.weight",   "self_attn.o_proj.weight", "post_attention_layernorm.weight",
-      "mlp.gate_proj.weight",      "mlp.up_proj.weight",      "mlp.down_proj.weight"};
+  const std::map<TensorRole, std::string> names = {{TensorRole::kEmbedding, "model.embed_tokens.weight"},
+                                                   {TensorRole::kFinalNorm, "model.norm.weight"},
+                                                   {TensorRole::kHead, "lm_head.weight"},
+                                                   {TensorRole::kAttnNorm, "input_layernorm.weight"},
+                                                   {TensorRole::kQ, "self_attn.q_proj.weight"},
+                                                   {TensorRole::kK, "self_attn.k_proj.weight"},
+                                                   {TensorRole::kV, "self_attn.v_proj.weight"},
+                                                   {TensorRole::kO, "self_attn.o_proj.weight"},
+                                                   {TensorRole::kFfnNorm, "post_attention_layernorm.weight"},
+                                                   {TensorRole::kGate, "mlp.gate_proj.weight"},
+                                                   {TensorRole::kUp, "mlp.up_proj.weight"},
+                                                   {TensorRole::kDown, "mlp.down_proj.weight"}};
   std::vector<TensorToWrite> tensors;
   std::mt19937 random(17);
   for_each_tensor(config, [&](TensorRole role, std::int64_t layer) {
@@ -51,7 +59,7 @@ inline std::vector<TensorToWrite> tiny_tensors(DType dtype, bool tied) {
       quantize_row(type, row.data(), cols, reinterpret_cast<std::byte*>(bytes.data()));
       data += bytes;
     }
-    tensors.push_back({prefix + kNames[static_cast<int>(role)], type, shape, data});
+    tensors.push_back({prefix + names.at(role), type, shape, data});
   });
   return tensors;
 }

@@ -38,7 +38,7 @@ MIN_MARGIN = 0.02
 
 def case(heads, kv_heads, head_dim, hidden, ffn, vocab, dtype, rope=None, **more):
     """A tiny model. `rope`: keys of config.json beyond the plain ones (safetensors), or of a GGUF header."""
-    default = dict(layers=2, tied=False, theta=10000.0, shards=1, tokens=96, eps=1e-5)
+    default = dict(family="llama", config={}, layers=2, tied=False, theta=10000.0, shards=1, tokens=96, eps=1e-5)
     return dict(default, heads=heads, kv_heads=kv_heads, head_dim=head_dim, hidden=hidden, ffn=ffn,
                 vocab=vocab, dtype=dtype, rope=rope or {}, **more)
 
@@ -67,6 +67,27 @@ SAFETENSORS = {
         YARN, rope_theta=50000.0, truncate=False, factor=16.0, original_max_position_embeddings=16,
         mscale=0.707, mscale_all_dim=1.0)}),
 }
+
+
+def family(kind, heads, kv_heads, head_dim, hidden, ffn, dtype, vocab=61, tokens=48, **more):
+    """A tiny model of another architecture, as small as shows what sets it apart."""
+    return case(heads, kv_heads, head_dim, hidden, ffn, vocab, dtype, family=kind, tokens=tokens, **more)
+
+
+def gguf_family(*arguments, **more):
+    return family(*arguments, **dict(dict(vocab=257, tokens=24), **more))
+
+
+FAMILY_SAFETENSORS = {
+    "qwen2_9to3_bf16": family("qwen2", 9, 3, 16, 27, 33, "bf16"),
+    "qwen2_7to1_f16_tied": family("qwen2", 7, 1, 16, 21, 32, "f16", tied=True, theta=1000000.0),
+    "qwen3_9to3_bf16": family("qwen3", 9, 3, 16, 27, 33, "bf16", eps=1e-6),
+    "qwen3_7to1_d32_f16_tied": family("qwen3", 7, 1, 32, 21, 32, "f16", tied=True),
+}
+FAMILY_GGUF = {
+    "gguf_qwen2_7to1_bf16_tied": gguf_family("qwen2", 7, 1, 16, 21, 32, "bf16", tied=True),
+    "gguf_qwen3_4to2_q8_0": gguf_family("qwen3", 4, 2, 32, 32, 64, "q8_0", tied=True),
+}
 GGUF = {
     "gguf_f32_linear_4to2": case(4, 2, 32, 32, 48, 257, "f32", {"type": "linear", "factor": 4.0}, tokens=64),
     "gguf_f16_llama3_8to2": case(8, 2, 32, 32, 64, 257, "f16", {"rope_freqs": LLAMA3}, tokens=64, theta=500000.0),
@@ -77,13 +98,26 @@ GGUF = {
 }
 
 
+SAFETENSORS |= FAMILY_SAFETENSORS
+GGUF |= FAMILY_GGUF
+CLASSES = {
+    "llama": transformers.LlamaForCausalLM, "qwen2": transformers.Qwen2ForCausalLM,
+    "qwen3": transformers.Qwen3ForCausalLM,
+}
+
+
 def random_weights(c, rng):
     """fp32 by Hugging Face name, large enough that neither softmax nor logits are flat."""
+    kind = c["family"]
+
     def matrix(rows, cols, gain):
         return (rng.standard_normal((rows, cols)) * gain / np.sqrt(cols)).astype(np.float32)
 
-    def norm():
-        return rng.uniform(0.5, 1.5, c["hidden"]).astype(np.float32)
+    def norm(size=c["hidden"]):
+        return rng.uniform(0.5, 1.5, size).astype(np.float32)
+
+    def bias(size):
+        return rng.uniform(-1.0, 1.0, size).astype(np.float32)
 
     h, q, kv = c["hidden"], c["heads"] * c["head_dim"], c["kv_heads"] * c["head_dim"]
     w = {"model.embed_tokens.weight": matrix(c["vocab"], h, 0.4 * np.sqrt(h)), "model.norm.weight": norm()}
@@ -93,6 +127,10 @@ def random_weights(c, rng):
         w[p + "self_attn.q_proj.weight"] = matrix(q, h, 1.6)
         w[p + "self_attn.k_proj.weight"] = matrix(kv, h, 1.6)
         w[p + "self_attn.v_proj.weight"] = matrix(kv, h, 1.6)
+        if kind == "qwen2":
+            w |= {p + f"self_attn.{name}_proj.bias": bias(size) for name, size in (("q", q), ("k", kv), ("v", kv))}
+        if kind == "qwen3":
+            w |= {p + f"self_attn.{name}_norm.weight": norm(c["head_dim"]) for name in "qk"}
         w[p + "self_attn.o_proj.weight"] = matrix(h, q, 1.6)
         w[p + "post_attention_layernorm.weight"] = norm()
         w[p + "mlp.gate_proj.weight"] = matrix(c["ffn"], h, 1.6)
@@ -106,7 +144,7 @@ def random_weights(c, rng):
 def hf_config(c):
     """config.json, in the words of the files that are out there."""
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "architectures": [CLASSES[c["family"]].__name__], "model_type": c["family"], "hidden_act": "silu",
         "num_hidden_layers": c["layers"], "hidden_size": c["hidden"], "intermediate_size": c["ffn"],
         "num_attention_heads": c["heads"], "num_key_value_heads": c["kv_heads"], "head_dim": c["head_dim"],
         "vocab_size": c["vocab"], "max_position_embeddings": 1024, "rms_norm_eps": c["eps"],
@@ -115,7 +153,7 @@ def hf_config(c):
     }
     if "rope_parameters" not in c["rope"]:
         config["rope_theta"] = c["theta"]
-    return config | c["rope"]
+    return config | c["config"] | c["rope"]
 
 
 def write_safetensors(c, weights, folder):
@@ -131,21 +169,19 @@ def write_safetensors(c, weights, folder):
             safetensors.torch.save_file(part, folder / file, {"format": "pt"})
             index["weight_map"] |= dict.fromkeys(part, file)
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
-    return transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return CLASSES[c["family"]].from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
 
 
-GGUF_NAMES = {
-    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+GGUF_ARCHITECTURES = {  # in the words of the gguf package, and whether q and k are permuted
+    "llama": (gguf.MODEL_ARCH.LLAMA, True),
+    "qwen2": (gguf.MODEL_ARCH.QWEN2, False),
+    "qwen3": (gguf.MODEL_ARCH.QWEN3, False),
 }
 
 
-def gguf_name(name):
-    for theirs, ours in GGUF_NAMES.items():
-        name = name.replace(theirs, ours)
-    return name.replace("model.layers.", "blk.")
+def gguf_name(name, kind="llama", layers=1000):
+    names = gguf.get_tensor_name_map(GGUF_ARCHITECTURES[kind][0], layers)
+    return names.get_name(name, try_suffixes=(".weight", ".bias"))
 
 
 def permute(w, heads):
@@ -157,8 +193,8 @@ def unpermute(w, heads):
     return w.reshape(heads, -1, 2, w.shape[-1]).swapaxes(1, 2).reshape(w.shape)
 
 
-def fresh_model(config, weights):
-    model = transformers.LlamaForCausalLM(config)
+def fresh_model(config, weights, kind="llama"):
+    model = CLASSES[kind](config)
     missing, unexpected = model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()}, strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     model.tie_weights()
@@ -173,7 +209,8 @@ def byte_alphabet():
 
 
 def write_gguf(c, weights, folder):
-    out = gguf.GGUFWriter(folder / "model.gguf", "llama")
+    architecture, permuted = GGUF_ARCHITECTURES[c["family"]]
+    out = gguf.GGUFWriter(folder / "model.gguf", gguf.MODEL_ARCH_NAMES[architecture])
     out.add_context_length(1024)
     out.add_embedding_length(c["hidden"])
     out.add_block_count(c["layers"])
@@ -203,7 +240,7 @@ def write_gguf(c, weights, folder):
         if "original" in c["rope"]:
             out.add_rope_scaling_orig_ctx_len(c["rope"]["original"])
             rope["original_max_position_embeddings"] = c["rope"]["original"]
-    config = transformers.LlamaConfig(**(hf_config(dict(c, rope={})) | {
+    config = CLASSES[c["family"]].config_class(**(hf_config(dict(c, rope={})) | {
         "rope_parameters": rope | c["rope"].get("rope_freqs", {}) | {"rope_theta": c["theta"]}}))
     config._attn_implementation = "eager"
     if "rope_freqs" in c["rope"]:  # llama3 reaches a GGUF as the divisors of the plain frequencies
@@ -216,16 +253,16 @@ def write_gguf(c, weights, folder):
         kind = "f32" if w.ndim == 1 else c["dtype"]
         if name == "model.embed_tokens.weight":
             kind = c.get("embedding", kind)
-        heads = {"q_proj": c["heads"], "k_proj": c["kv_heads"]}.get(name.split(".")[-2])
+        heads = {"q_proj": c["heads"], "k_proj": c["kv_heads"]}.get(name.split(".")[-2]) if permuted else None
         quantized = gguf.quants.quantize(permute(w, heads) if heads else w, GGML[kind])
-        out.add_tensor(gguf_name(name), quantized, raw_dtype=GGML[kind])
+        out.add_tensor(gguf_name(name, c["family"], c["layers"]), quantized, raw_dtype=GGML[kind])
         w = gguf.quants.dequantize(quantized, GGML[kind])
         dequantized[name] = unpermute(w, heads) if heads else w
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
-    return fresh_model(config, dequantized)
+    return fresh_model(config, dequantized, c["family"])
 
 
 @torch.no_grad()

@@ -79,10 +79,14 @@ TEST_P(CpuElementwise, RopeAndTheCacheEqualTheReference) {
   struct Case {
     int num_q_heads, num_kv_heads, head_dim, rotary_dim, block_size;
     DType cache;
+    bool bias = false, norm = false, norm_joins_heads = false;
   };
   for (const Case& c : {Case{9, 3, 64, 64, 16, DType::kBF16}, Case{4, 2, 40, 40, 32, DType::kBF16},
                         Case{2, 1, 80, 32, 16, DType::kF32}, Case{3, 3, 2, 2, 16, DType::kBF16},
-                        Case{7, 1, 128, 128, 64, DType::kF32}}) {
+                        Case{7, 1, 128, 128, 64, DType::kF32}, Case{5, 1, 34, 34, 16, DType::kF32, true},
+                        Case{3, 1, 40, 0, 16, DType::kF32}, Case{6, 3, 34, 34, 16, DType::kF32, false, true},
+                        Case{3, 1, 18, 18, 16, DType::kBF16, true, true, true},
+                        Case{9, 3, 66, 20, 32, DType::kF32, false, true, true}}) {
     const RaggedBatch batch(
         {{.num_cached = 5, .num_new = 40}, {.num_cached = 99, .num_new = 1}, {.num_new = 1}}, c.block_size, 2,
         random);
@@ -94,6 +98,15 @@ TEST_P(CpuElementwise, RopeAndTheCacheEqualTheReference) {
       cos.push_back(std::cos(angle));
       sin.push_back(std::sin(angle));
     }
+    const std::vector<float> bias = random_floats(static_cast<std::size_t>(cols), random);
+    const std::vector<float> q_norm = random_floats(static_cast<std::size_t>(cols), random);
+    const std::vector<float> k_norm = random_floats(static_cast<std::size_t>(cols), random);
+    const QkvTransform transform{.rope = {cos.data(), sin.data(), 100, c.rotary_dim},
+                                 .bias = c.bias ? bias.data() : nullptr,
+                                 .q_norm = c.norm ? q_norm.data() : nullptr,
+                                 .k_norm = c.norm ? k_norm.data() : nullptr,
+                                 .norm_joins_heads = c.norm_joins_heads,
+                                 .norm_eps = 1e-5f};
     KvLayerView kv[2];
     Buffer cache[2];
     std::vector<float> rows[2] = {qkv, qkv};
@@ -103,15 +116,14 @@ TEST_P(CpuElementwise, RopeAndTheCacheEqualTheReference) {
       kv[i].data = cache[i].data();
       Ops& with = i ? ops : *reference;
       with.begin_step(batch.view());
-      with.rope_and_store_kv(f32_view(rows[i].data(), tokens, cols), c.num_q_heads,
-                             {cos.data(), sin.data(), 100, c.rotary_dim}, kv[i]);
-      for (std::int64_t t = 0; t < tokens; ++t)  // key rows are scratch from here on
-        std::fill_n(rows[i].begin() + t * cols + c.num_q_heads * c.head_dim, c.num_kv_heads * c.head_dim,
+      with.rope_and_store_kv(f32_view(rows[i].data(), tokens, cols), c.num_q_heads, transform, kv[i]);
+      for (std::int64_t t = 0; t < tokens; ++t)  // keys and values are scratch from here on
+        std::fill_n(rows[i].begin() + t * cols + c.num_q_heads * c.head_dim, 2 * c.num_kv_heads * c.head_dim,
                     0.0f);
     }
-    expect_close(rows[1], rows[0], 1e-6f);
+    expect_close(rows[1], rows[0], c.norm ? 3e-6f : 1e-6f);
     // A key near the middle of two bf16 may round either way; values are copied and must agree exactly.
-    const float tolerance = c.cache == DType::kF32 ? 1e-6f : 0x1p-7f;  // one step of bf16
+    const float tolerance = c.cache != DType::kF32 ? 0x1p-7f : c.norm ? 3e-6f : 1e-6f;  // one step of bf16
     for (std::int64_t block = 0; block < kv[0].num_blocks; ++block)
       for (int h = 0; h < c.num_kv_heads; ++h) {
         EXPECT_EQ(std::memcmp(kv[0].v_tile(block, h), kv[1].v_tile(block, h),

@@ -92,7 +92,7 @@ class CountedModel {
     for (int layer = 0; layer < g_.num_layers; ++layer) {
       count(Part::kOther, [&] { ops.rms_norm(normed, x, norm_.data(), 1e-5f); });
       count(Part::kProjections, [&] { ops.linear(qkv, normed, qkv_.view, Part::kProjections); });
-      count(Part::kOther, [&] { ops.rope_and_store_kv(qkv, g_.num_q_heads, rope, kv); });
+      count(Part::kOther, [&] { ops.rope_and_store_kv(qkv, g_.num_q_heads, {rope}, kv); });
       count(Part::kAttention, [&] { ops.paged_attention(mixed, qkv, g_.num_q_heads, kv, 0.125f); });
       count(Part::kProjections, [&] { ops.linear(delta, mixed, attention_out_.view, Part::kProjections); });
       count(Part::kOther, [&] { ops.add_rms_norm(normed, x, delta, norm_.data(), 1e-5f); });

@@ -122,7 +122,7 @@ std::map<std::string, std::int64_t> bytes_by_dtype(const StoredWeights& weights)
   };
   for (std::size_t i = 0; i < kNumDTypes; ++i)
     add(static_cast<DType>(i), weights.projections[i] + weights.ffn[i]);
-  add(DType::kF32, weights.norm_elements);
+  add(DType::kF32, weights.vector_elements);
   add(weights.embedding, weights.table_elements);
   if (!weights.tied) add(weights.head, weights.table_elements);
   return bytes;
