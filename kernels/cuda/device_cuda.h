@@ -17,6 +17,8 @@
 /// DEV_SHARED(float, sums, [32]) declares `__shared__ float sums[32]`.
 #define DEV_SHARED(T, name, ...) __shared__ T name __VA_ARGS__
 #define DEV_INLINE __device__ __forceinline__
+/// What tests call on the host too.
+#define DEV_HOST_INLINE __host__ __device__ __forceinline__
 
 // What only Hopper has traps elsewhere, so that one kernel source compiles for every architecture.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900

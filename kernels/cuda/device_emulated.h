@@ -15,6 +15,7 @@
 /// DEV_SHARED(float, sums, [32]) declares `__shared__ float sums[32]`.
 #define DEV_SHARED(T, name, ...) auto& name = ::redline::cuda::emulation::static_shared<T __VA_ARGS__>([] {})
 #define DEV_INLINE inline
+#define DEV_HOST_INLINE inline
 
 namespace redline::cuda::dev {
 

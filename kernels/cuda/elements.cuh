@@ -23,12 +23,12 @@ DEV_INLINE std::int64_t grid_thread() {
   return std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
 }
 
-DEV_INLINE float to_f32(float x) { return x; }
-DEV_INLINE float to_f32(bf16 x) { return __bfloat162float(x); }
-DEV_INLINE float to_f32(f16 x) { return __half2float(x); }
+DEV_HOST_INLINE float to_f32(float x) { return x; }
+DEV_HOST_INLINE float to_f32(bf16 x) { return __bfloat162float(x); }
+DEV_HOST_INLINE float to_f32(f16 x) { return __half2float(x); }
 /// Rounds to nearest, ties to even.
 template <class T>
-DEV_INLINE T from_f32(float x) {
+DEV_HOST_INLINE T from_f32(float x) {
   if constexpr (std::is_same_v<T, float>) return x;
   if constexpr (std::is_same_v<T, bf16>) return __float2bfloat16(x);
   if constexpr (std::is_same_v<T, f16>) return __float2half(x);
