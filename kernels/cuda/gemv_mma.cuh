@@ -1,36 +1,21 @@
-// out[M, N] = x[M, K] W[N, K]^T for M up to 16 tokens of bf16, on tensor cores: mma.m16n8k16 with 16 rows of
-// W as A and 8 tokens as B, so that M tokens cost as many instructions as one.
+// out[M, N] = x[M, K] W[N, K]^T for M up to 16 tokens of bf16, on tensor cores (gemv_fragments.cuh), so that
+// M tokens cost as many instructions as one.
 //
-// Weights go from memory to registers directly: nobody else needs them. A sum over k may take k in any order,
-// so a lane loads 16 contiguous bytes of its rows and calls them its fragments; x is read in the order that
-// matches, through L1. A block of 8 warps owns kTiles tiles of 16 rows and divides K among its warps; their
-// sums meet in shared memory. Per 64-byte chunk of a row: lane (g, t) of the fragment's 8 x 4 grid loads
-// bytes [16 t, 16 t + 16) of rows g and g + 8.
-//   BF16: those are two k16 fragments.
-//   Q8_0: a chunk is two groups; lanes t and t ^ 2 exchange halves, so that a lane holds 8 bytes of each.
-//   Q4:   a chunk is four groups, one a lane; the four lanes transpose their words, so that a lane holds
-//         8 nibbles of each.
-// Then a fragment never mixes groups, and a group's product is scaled in f32 after its two mma.
-// With kSiluMul rows g are gate and rows g + 8 up.
+// Weights go from memory to registers directly: nobody else needs them; x is read through L1. A block of 8
+// warps owns kTiles tiles of 16 rows and deals K out among its warps in 64-byte chunks; their sums meet in
+// shared memory. With kSiluMul a tile's rows g are gate and rows g + 8 up.
 //
-// Numerics: integers widen to bf16 exactly; products are exact; sums are f32, by group, then over K, then
-// over warps in order. Q4_1's minimum multiplies the sum of x over the group, an mma with ones.
-// Limit: bytes of W. Share reached: not yet measured.
+// Numerics: sums are f32, by group, then over a warp's chunks, then over warps in order: the same for every
+// M. Limit: bytes of W. Share reached: not yet measured.
 #pragma once
 
-#include "kernels/cuda/linear_args.cuh"
+#include "kernels/cuda/gemv_fragments.cuh"
 #include "kernels/cuda/silu_mul.cuh"
 
 namespace redline::cuda {
 
 inline constexpr int kGemvWarps = 8;
 inline constexpr int kGemvMaxTokens = 16;
-
-/// Columns in 64 bytes of a row.
-template <DType kType>
-inline constexpr int kChunkColumns = kType == DType::kBF16   ? 32
-                                     : kType == DType::kQ8_0 ? 64
-                                                             : 128;
 
 /// A lane's share of a chunk of one row: 16 bytes, and the scale of the group that they belong to (f16, or
 /// f16 d and m).
@@ -56,92 +41,6 @@ DEV_INLINE RowChunk load_chunk(const WeightArrays& weight, std::int64_t row, std
       chunk.scale = reinterpret_cast<const std::uint16_t*>(weight.scales)[group];
   }
   return chunk;
-}
-
-// After this, words [4 / n j, 4 / n (j + 1)) of `words` are the lane's of group j of the chunk's n.
-template <DType kType>
-DEV_INLINE void exchange(const uint4& quants, std::uint32_t (&words)[4]) {
-  const bool odd = lane_index() & 1, upper = lane_index() & 2;
-  words[0] = quants.x, words[1] = quants.y, words[2] = quants.z, words[3] = quants.w;
-  if constexpr (kType == DType::kQ4_0 || kType == DType::kQ4_1) {
-    // Transposes 2 x 2 blocks of words between neighbours.
-    const std::uint32_t even_pair = __shfl_xor_sync(kAllLanes, odd ? words[0] : words[1], 1);
-    const std::uint32_t odd_pair = __shfl_xor_sync(kAllLanes, odd ? words[2] : words[3], 1);
-    (odd ? words[0] : words[1]) = even_pair;
-    (odd ? words[2] : words[3]) = odd_pair;
-  }
-  if constexpr (kType != DType::kBF16) {
-    const std::uint32_t first = __shfl_xor_sync(kAllLanes, upper ? words[0] : words[2], 2);
-    const std::uint32_t second = __shfl_xor_sync(kAllLanes, upper ? words[1] : words[3], 2);
-    (upper ? words[0] : words[2]) = first;
-    (upper ? words[1] : words[3]) = second;
-  }
-}
-
-// Four signed bytes to two bf16 pairs. q ^ 0x80 = q + 128 in the low byte of 2^23 is an exact f32; so is the
-// difference, whose 8 significant bits fit bf16.
-DEV_INLINE void widen_bytes(std::uint32_t bytes, std::uint32_t& low, std::uint32_t& high) {
-  const std::uint32_t biased = bytes ^ 0x80808080u;
-  std::uint32_t f[4];
-#pragma unroll
-  for (unsigned i = 0; i < 4; ++i)
-    f[i] = __float_as_uint(__uint_as_float(__byte_perm(biased, 0x4b000000u, 0x7440u | i)) - 8388736.0f);
-  low = __byte_perm(f[0], f[1], 0x7632);
-  high = __byte_perm(f[2], f[3], 0x7632);
-}
-
-// The nibbles at bits [0, 4) and [16, 20) of `word` to a bf16 pair, less `zero`: 0x4300 | q is 128 + q.
-template <int kZero>
-DEV_INLINE std::uint32_t widen_nibbles(std::uint32_t word) {
-  const std::uint32_t biased = (word & 0x000f000fu) | 0x43004300u;
-  return bits_as<std::uint32_t>(
-      __hsub2(bits_as<__nv_bfloat162>(biased), __float2bfloat162_rn(128.0f + kZero)));
-}
-
-// The bf16 pairs of group j: columns c, c + 1; c + 2, c + 3; then two more, where x_fragment() finds them.
-template <DType kType>
-DEV_INLINE void widen(const std::uint32_t (&words)[4], int j, std::uint32_t (&pairs)[4]) {
-  if constexpr (kType == DType::kBF16) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) pairs[i] = words[i];
-  } else if constexpr (kType == DType::kQ8_0) {
-    widen_bytes(words[2 * j], pairs[0], pairs[1]);
-    widen_bytes(words[2 * j + 1], pairs[2], pairs[3]);
-  } else {
-    constexpr int kZero = kType == DType::kQ4_0 ? 8 : 0;
-    const std::uint32_t low = __byte_perm(words[j], 0, 0x4140), high = __byte_perm(words[j], 0, 0x4342);
-    pairs[0] = widen_nibbles<kZero>(low);
-    pairs[1] = widen_nibbles<kZero>(high);
-    pairs[2] = widen_nibbles<kZero>(low >> 4);
-    pairs[3] = widen_nibbles<kZero>(high >> 4);
-  }
-}
-
-// The lane's 8 elements of one token's row over a chunk's group that starts at column `col`, zeros past the
-// end; null: zeros.
-template <DType kType>
-DEV_INLINE uint4 x_fragment(const bf16* x, std::int64_t col, std::int64_t cols) {
-  const int t = lane_index() % 4;
-  uint4 pairs = make_uint4(0, 0, 0, 0);
-  if constexpr (kType == DType::kBF16) {
-    col += 8 * t;
-    if (x != nullptr && col < cols) pairs = dev::ld_v4(x + col);
-  } else if constexpr (kType == DType::kQ8_0) {
-    if (x != nullptr && col < cols) pairs = dev::ld_v4(x + col + 16 * (t & 1) + 8 * (t >> 1));
-  } else if (x != nullptr && col < cols) {
-    const uint2 low = load_8_bytes(x + col + 4 * t), high = load_8_bytes(x + col + 16 + 4 * t);
-    pairs = make_uint4(low.x, low.y, high.x, high.y);
-  }
-  return pairs;
-}
-
-// d += the product of 16 rows (g: `low`, g + 8: `high`) with 8 tokens over one group.
-DEV_INLINE void multiply_group(float (&d)[4], const std::uint32_t (&low)[4], const std::uint32_t (&high)[4],
-                               const uint4& x) {
-  const std::uint32_t first[4] = {low[0], high[0], low[1], high[1]};
-  const std::uint32_t second[4] = {low[2], high[2], low[3], high[3]};
-  dev::mma_bf16_16816(d, first, x.x, x.y);
-  dev::mma_bf16_16816(d, second, x.z, x.w);
 }
 
 /// kTiles: tiles of 16 rows a block owns. kUnroll: chunks of each that a lane has in flight. kTokenTiles: 1
@@ -191,44 +90,17 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
         for (int half = 0; half < 2; ++half) exchange<kType>(chunks[u][tile][half].quants, words[tile][half]);
 #pragma unroll
       for (int j = 0; j < kGroups; ++j) {
-        uint4 tokens[kTokenTiles];
-        float token_sum[kTokenTiles][4] = {};
-#pragma unroll
-        for (int i = 0; i < kTokenTiles; ++i) {
-          tokens[i] = x_fragment<kType>(x[i], col + j * kGroup, k);
-          if constexpr (kType == DType::kQ4_1) {
-            constexpr std::uint32_t kOnes[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
-            multiply_group(token_sum[i], kOnes, kOnes, tokens[i]);
-          }
-        }
+        const auto tokens = load_tokens<kType>(x, col + j * kGroup, k);
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
-          std::uint32_t low[4], high[4];
-          widen<kType>(words[tile][0], j, low);
-          widen<kType>(words[tile][1], j, high);
-          if constexpr (kType == DType::kBF16) {
-#pragma unroll
-            for (int i = 0; i < kTokenTiles; ++i) multiply_group(sum[tile][i], low, high, tokens[i]);
-          } else {
+          float2 scales[2] = {};
+          if constexpr (kType != DType::kBF16) {
             const int owner = 4 * g + j * (4 / kGroups);  // the lane that loaded the group's scales
-            float d[2], m[2];
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-              const float2 pair = unpack_f16x2(__shfl_sync(kAllLanes, chunks[u][tile][half].scale, owner));
-              d[half] = pair.x;
-              m[half] = pair.y;
-            }
-#pragma unroll
-            for (int i = 0; i < kTokenTiles; ++i) {
-              float product[4] = {};
-              multiply_group(product, low, high, tokens[i]);
-#pragma unroll
-              for (int e = 0; e < 4; ++e) {
-                sum[tile][i][e] += d[e / 2] * product[e];
-                if constexpr (kType == DType::kQ4_1) sum[tile][i][e] += m[e / 2] * token_sum[i][e];
-              }
-            }
+            for (int half = 0; half < 2; ++half)
+              scales[half] = unpack_f16x2(__shfl_sync(kAllLanes, chunks[u][tile][half].scale, owner));
           }
+          add_group<kType>(sum[tile], words[tile][0], words[tile][1], j, scales, tokens);
         }
       }
     }

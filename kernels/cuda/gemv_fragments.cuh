@@ -1,0 +1,164 @@
+// How tensor cores multiply rows of W by tokens straight from how W is stored: mma.m16n8k16 with 16 rows of W
+// as A and 8 tokens as B.
+//
+// A sum over k may take k in any order, so a lane takes 16 contiguous bytes of its rows and calls them its
+// fragments; x is read in the order that matches. Per 64-byte chunk of a row, lane (g, t) of the fragment's
+// 8 x 4 grid holds bytes [16 t, 16 t + 16) of rows g ("low") and g + 8 ("high").
+//   BF16: those are two k16 fragments.
+//   Q8_0: a chunk is two groups; lanes t and t ^ 2 exchange halves, so that a lane holds 8 bytes of each.
+//   Q4:   a chunk is four groups, one a lane; the four lanes transpose their words, so that a lane holds
+//         8 nibbles of each.
+// Then a fragment never mixes groups, and a group's product is scaled in f32 after its two mma.
+//
+// Numerics: integers widen to bf16 exactly; products are exact; sums are f32. Q4_1's minimum multiplies the
+// sum of x over the group, an mma with ones.
+#pragma once
+
+#include "kernels/cuda/linear_args.cuh"
+
+namespace redline::cuda {
+
+inline constexpr int kTileRows = 16;
+
+/// Columns in 64 bytes of a row.
+template <DType kType>
+inline constexpr int kChunkColumns = kType == DType::kBF16   ? 32
+                                     : kType == DType::kQ8_0 ? 64
+                                                             : 128;
+
+// After this, words [4 / n j, 4 / n (j + 1)) of `words` are the lane's of group j of the chunk's n.
+template <DType kType>
+DEV_INLINE void exchange(const uint4& quants, std::uint32_t (&words)[4]) {
+  const bool odd = lane_index() & 1, upper = lane_index() & 2;
+  words[0] = quants.x, words[1] = quants.y, words[2] = quants.z, words[3] = quants.w;
+  if constexpr (kType == DType::kQ4_0 || kType == DType::kQ4_1) {
+    // Transposes 2 x 2 blocks of words between neighbours.
+    const std::uint32_t even_pair = __shfl_xor_sync(kAllLanes, odd ? words[0] : words[1], 1);
+    const std::uint32_t odd_pair = __shfl_xor_sync(kAllLanes, odd ? words[2] : words[3], 1);
+    (odd ? words[0] : words[1]) = even_pair;
+    (odd ? words[2] : words[3]) = odd_pair;
+  }
+  if constexpr (kType != DType::kBF16) {
+    const std::uint32_t first = __shfl_xor_sync(kAllLanes, upper ? words[0] : words[2], 2);
+    const std::uint32_t second = __shfl_xor_sync(kAllLanes, upper ? words[1] : words[3], 2);
+    (upper ? words[0] : words[2]) = first;
+    (upper ? words[1] : words[3]) = second;
+  }
+}
+
+// Four signed bytes to two bf16 pairs. q ^ 0x80 = q + 128 in the low byte of 2^23 is an exact f32; so is the
+// difference, whose 8 significant bits fit bf16.
+DEV_INLINE void widen_bytes(std::uint32_t bytes, std::uint32_t& low, std::uint32_t& high) {
+  const std::uint32_t biased = bytes ^ 0x80808080u;
+  std::uint32_t f[4];
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i)
+    f[i] = __float_as_uint(__uint_as_float(__byte_perm(biased, 0x4b000000u, 0x7440u | i)) - 8388736.0f);
+  low = __byte_perm(f[0], f[1], 0x7632);
+  high = __byte_perm(f[2], f[3], 0x7632);
+}
+
+// The nibbles at bits [0, 4) and [16, 20) of `word` to a bf16 pair, less `zero`: 0x4300 | q is 128 + q.
+template <int kZero>
+DEV_INLINE std::uint32_t widen_nibbles(std::uint32_t word) {
+  const std::uint32_t biased = (word & 0x000f000fu) | 0x43004300u;
+  return bits_as<std::uint32_t>(
+      __hsub2(bits_as<__nv_bfloat162>(biased), __float2bfloat162_rn(128.0f + kZero)));
+}
+
+// The bf16 pairs of group j: columns c, c + 1; c + 2, c + 3; then two more, where x_fragment() finds them.
+template <DType kType>
+DEV_INLINE void widen(const std::uint32_t (&words)[4], int j, std::uint32_t (&pairs)[4]) {
+  if constexpr (kType == DType::kBF16) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) pairs[i] = words[i];
+  } else if constexpr (kType == DType::kQ8_0) {
+    widen_bytes(words[2 * j], pairs[0], pairs[1]);
+    widen_bytes(words[2 * j + 1], pairs[2], pairs[3]);
+  } else {
+    constexpr int kZero = kType == DType::kQ4_0 ? 8 : 0;
+    const std::uint32_t low = __byte_perm(words[j], 0, 0x4140), high = __byte_perm(words[j], 0, 0x4342);
+    pairs[0] = widen_nibbles<kZero>(low);
+    pairs[1] = widen_nibbles<kZero>(high);
+    pairs[2] = widen_nibbles<kZero>(low >> 4);
+    pairs[3] = widen_nibbles<kZero>(high >> 4);
+  }
+}
+
+// The lane's 8 elements of one token's row over a chunk's group that starts at column `col`, zeros past the
+// end; null: zeros.
+template <DType kType>
+DEV_INLINE uint4 x_fragment(const bf16* x, std::int64_t col, std::int64_t cols) {
+  const int t = lane_index() % 4;
+  uint4 pairs = make_uint4(0, 0, 0, 0);
+  if constexpr (kType == DType::kBF16) {
+    col += 8 * t;
+    if (x != nullptr && col < cols) pairs = dev::ld_v4(x + col);
+  } else if constexpr (kType == DType::kQ8_0) {
+    if (x != nullptr && col < cols) pairs = dev::ld_v4(x + col + 16 * (t & 1) + 8 * (t >> 1));
+  } else if (x != nullptr && col < cols) {
+    const uint2 low = load_8_bytes(x + col + 4 * t), high = load_8_bytes(x + col + 16 + 4 * t);
+    pairs = make_uint4(low.x, low.y, high.x, high.y);
+  }
+  return pairs;
+}
+
+// d += the product of 16 rows (g: `low`, g + 8: `high`) with 8 tokens over one group.
+DEV_INLINE void multiply_group(float (&d)[4], const std::uint32_t (&low)[4], const std::uint32_t (&high)[4],
+                               const uint4& x) {
+  const std::uint32_t first[4] = {low[0], high[0], low[1], high[1]};
+  const std::uint32_t second[4] = {low[2], high[2], low[3], high[3]};
+  dev::mma_bf16_16816(d, first, x.x, x.y);
+  dev::mma_bf16_16816(d, second, x.z, x.w);
+}
+
+/// The tokens that a lane multiplies a group by: lane (g, t) those of token g, or of tokens g and g + 8. For
+/// Q4_1 also their sums over the group, laid out as products.
+template <DType kType, int kTokenTiles>
+struct GroupTokens {
+  uint4 x[kTokenTiles];
+  float sums[kTokenTiles][4];
+};
+
+/// `x[i]`: the lane's token of tile i, or null. The group starts at column `col` of `cols`.
+template <DType kType, int kTokenTiles>
+DEV_INLINE GroupTokens<kType, kTokenTiles> load_tokens(const bf16* const (&x)[kTokenTiles], std::int64_t col,
+                                                       std::int64_t cols) {
+  GroupTokens<kType, kTokenTiles> tokens = {};
+#pragma unroll
+  for (int i = 0; i < kTokenTiles; ++i) {
+    tokens.x[i] = x_fragment<kType>(x[i], col, cols);
+    if constexpr (kType == DType::kQ4_1) {
+      constexpr std::uint32_t kOnes[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+      multiply_group(tokens.sums[i], kOnes, kOnes, tokens.x[i]);
+    }
+  }
+  return tokens;
+}
+
+/// sum += 16 rows times the tokens over group j of a chunk: `low` and `high` are the exchanged words of the
+/// lane's rows, `scales` their groups' d, or d and m (not read for bf16).
+template <DType kType, int kTokenTiles>
+DEV_INLINE void add_group(float (&sum)[kTokenTiles][4], const std::uint32_t (&low)[4],
+                          const std::uint32_t (&high)[4], int j, const float2 (&scales)[2],
+                          const GroupTokens<kType, kTokenTiles>& tokens) {
+  std::uint32_t low_pairs[4], high_pairs[4];
+  widen<kType>(low, j, low_pairs);
+  widen<kType>(high, j, high_pairs);
+#pragma unroll
+  for (int i = 0; i < kTokenTiles; ++i) {
+    if constexpr (kType == DType::kBF16) {
+      multiply_group(sum[i], low_pairs, high_pairs, tokens.x[i]);
+    } else {
+      float product[4] = {};
+      multiply_group(product, low_pairs, high_pairs, tokens.x[i]);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        sum[i][e] += scales[e / 2].x * product[e];
+        if constexpr (kType == DType::kQ4_1) sum[i][e] += scales[e / 2].y * tokens.sums[i][e];
+      }
+    }
+  }
+}
+
+}  // namespace redline::cuda
