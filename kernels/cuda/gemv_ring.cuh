@@ -1,0 +1,323 @@
+// out[M, N] = x[M, K] W[N, K]^T for M up to 8 tokens of bf16, as gemv_mma.cuh, but with W streamed through a
+// ring in shared memory by Hopper's copy engine, so that no register waits for memory.
+//
+// One block per multiprocessor. W is cut into stages of 16 rows x 1 KiB; all stages, tile of 16 rows after
+// tile, are dealt out evenly and contiguously to the blocks, however N divides. A producer warp keeps every
+// slot of the ring in flight: lane r copies row r's bytes of a stage, lane 16 + r its scales. Eight consumer
+// warps each own two of a stage's sixteen 64-byte columns of chunks. At the end of a tile the warps' sums
+// meet in shared memory; where a tile is shared by several blocks each leaves its sums in global memory, and
+// the last to arrive adds them up in the blocks' order, so that results do not depend on timing. A slot's
+// rows lie 1024 + 64 bytes apart: 8 lanes that read 16 bytes of 2 rows touch every bank once.
+//
+// Numerics: as gemv_mma.cuh; the order of sums depends on the number of blocks, not on M.
+// Limit: bytes of W. Share reached: not yet measured.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cuda/gemv_fragments.cuh"
+#include "kernels/cuda/silu_mul.cuh"
+
+namespace redline::cuda {
+
+inline constexpr int kRingConsumers = 8;  // warps
+inline constexpr int kRingThreads = (kRingConsumers + 1) * kWarpSize;
+inline constexpr int kRingMaxTokens = 8;
+inline constexpr int kRingMaxSlots = 12;
+inline constexpr int kStageRowBytes = 1024;
+inline constexpr int kStageRowPitch = kStageRowBytes + 64;
+inline constexpr int kTileValues = kTileRows * kRingMaxTokens;
+
+/// Columns of W in a stage, bytes of their scales in a row, and how far apart a slot keeps those rows.
+template <DType kType>
+struct StageShape {
+  static constexpr int kCols = kStageRowBytes / 64 * kChunkColumns<kType>;
+  static constexpr int kScaleSize = kType == DType::kBF16 ? 0 : kType == DType::kQ4_1 ? 4 : 2;  // of a group
+  static constexpr int kScaleBytes = kCols / kGroup * kScaleSize;
+  static constexpr int kScalePitch = kScaleBytes == 0 ? 0 : kScaleBytes + 16;
+  static constexpr int kSlotBytes = kTileRows * (kStageRowPitch + kScalePitch);
+};
+
+/// What blocks that share a tile of rows exchange, for one launch at a time: f32 sums, and how many blocks
+/// have left theirs. `arrived` is zero before the first launch; every launch leaves it zero.
+struct RingWorkspace {
+  float* sums = nullptr;        // [num_blocks, 2, kTileValues]
+  unsigned* arrived = nullptr;  // [num_blocks]
+};
+
+template <class Out>
+struct RingArgs {
+  LinearArgs<bf16, Out> linear;
+  RingWorkspace workspace;
+  std::int64_t n_cols = 0;
+  std::int64_t stages_per_tile = 0;
+  std::int64_t num_stages = 0;
+  int num_slots = 0;
+  int x_pitch = 0;  // elements between tokens in shared memory
+};
+
+/// Which stages a block of `num_blocks` owns: [first_stage(b), first_stage(b + 1)).
+DEV_INLINE std::int64_t first_stage(std::int64_t block, std::int64_t num_stages, std::int64_t num_blocks) {
+  return block * num_stages / num_blocks;
+}
+DEV_INLINE std::int64_t block_of_stage(std::int64_t stage, std::int64_t num_stages, std::int64_t num_blocks) {
+  return ((stage + 1) * num_blocks - 1) / num_stages;
+}
+
+/// A position in the ring and the parity of its current use.
+struct RingSlot {
+  int index = 0;
+  unsigned parity = 0;
+};
+DEV_INLINE void advance(RingSlot& slot, int num_slots) {
+  if (++slot.index < num_slots) return;
+  slot.index = 0;
+  slot.parity ^= 1;
+}
+
+/// The matrix row of row `row` of a tile; rows past the end repeat the last.
+template <Epilogue kEpilogue>
+DEV_INLINE std::int64_t weight_row(std::int64_t tile, int row, std::int64_t n_cols) {
+  if constexpr (kEpilogue == Epilogue::kSiluMul) {
+    const std::int64_t output = tile * 8 + row % 8;
+    return (output < n_cols ? output : n_cols - 1) + row / 8 * n_cols;
+  } else {
+    const std::int64_t output = tile * kTileRows + row;
+    return output < n_cols ? output : n_cols - 1;
+  }
+}
+
+// The producer warp: fills slots as consumers free them.
+template <DType kType, Epilogue kEpilogue, class Out>
+DEV_INLINE void produce(const RingArgs<Out>& args, std::byte* slots, std::uint64_t* full,
+                        std::uint64_t* empty, std::int64_t begin, std::int64_t end) {
+  using Stage = StageShape<kType>;
+  const WeightArrays& weight = args.linear.weight;
+  const int row = lane_index() % kTileRows;
+  RingSlot slot;
+  for (std::int64_t stage = begin; stage < end; ++stage, advance(slot, args.num_slots)) {
+    const std::int64_t col = stage % args.stages_per_tile * Stage::kCols;
+    const std::int64_t cols = weight.cols - col < Stage::kCols ? weight.cols - col : Stage::kCols;
+    const auto bytes = static_cast<unsigned>(cols * kStageRowBytes / Stage::kCols);
+    const auto scale_bytes = static_cast<unsigned>(cols / kGroup * Stage::kScaleSize);
+    dev::mbarrier_wait_parity(&empty[slot.index], slot.parity ^ 1);
+    if (lane_index() == 0)
+      dev::mbarrier_arrive_expect_tx(&full[slot.index], kTileRows * (bytes + scale_bytes));
+    __syncwarp();
+    const std::int64_t element =
+        weight_row<kEpilogue>(stage / args.stages_per_tile, row, args.n_cols) * weight.cols + col;
+    std::byte* const to = slots + slot.index * Stage::kSlotBytes;
+    if (lane_index() < kTileRows)
+      dev::bulk_g2s(to + row * kStageRowPitch, weight.quants + element * kStageRowBytes / Stage::kCols, bytes,
+                    &full[slot.index]);
+    else if constexpr (kType != DType::kBF16)
+      dev::bulk_g2s(to + kTileRows * kStageRowPitch + row * Stage::kScalePitch,
+                    weight.scales + element / kGroup * Stage::kScaleSize, scale_bytes, &full[slot.index]);
+  }
+}
+
+// sum += a consumer warp's share of the stage in `slot`, whose first column is `stage_col`.
+template <DType kType>
+DEV_INLINE void consume_stage(float (&sum)[1][4], const std::byte* slot, const bf16* const (&x)[1],
+                              std::int64_t stage_col, std::int64_t k) {
+  using Stage = StageShape<kType>;
+  constexpr int kChunkCols = kChunkColumns<kType>, kGroups = kChunkCols / kGroup;
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  const std::byte* const scales = slot + kTileRows * kStageRowPitch;
+#pragma unroll
+  for (int i = 0; i < kStageRowBytes / 64 / kRingConsumers; ++i) {
+    const int chunk = warp_index() + i * kRingConsumers;
+    const std::int64_t col = stage_col + chunk * kChunkCols;
+    if (col >= k) return;
+    std::uint32_t words[2][4];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      uint4 quants = make_uint4(0, 0, 0, 0);
+      if (col + t * (kChunkCols / 4) < k)
+        quants = dev::ld_v4(slot + (g + 8 * half) * kStageRowPitch + chunk * 64 + t * 16);
+      exchange<kType>(quants, words[half]);
+    }
+#pragma unroll
+    for (int j = 0; j < kGroups; ++j) {
+      if (col + j * kGroup >= k) break;
+      float2 scale[2] = {};
+      if constexpr (kType != DType::kBF16) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const std::byte* const at =
+              scales + (g + 8 * half) * Stage::kScalePitch + (chunk * kGroups + j) * Stage::kScaleSize;
+          if constexpr (kType == DType::kQ4_1)
+            scale[half] = unpack_f16x2(*reinterpret_cast<const std::uint32_t*>(at));
+          else
+            scale[half].x = to_f32(*reinterpret_cast<const f16*>(at));
+        }
+      }
+      add_group<kType>(sum, words[0], words[1], j, scale, load_tokens<kType>(x, col + j * kGroup, k));
+    }
+  }
+}
+
+// Consumers: the sums of a tile, of which this block computed some or all stages, to `out`. `partial` was
+// written by all of them before a barrier.
+template <Epilogue kEpilogue, class Out>
+DEV_INLINE void finish_tile(const RingArgs<Out>& args, const float (&partial)[kRingConsumers][kTileValues],
+                            std::int64_t tile, unsigned& is_last) {
+  constexpr bool kSilu = kEpilogue == Epilogue::kSiluMul;
+  constexpr int kTileOutputs = kSilu ? 8 : 16, kThreads = kRingConsumers * kWarpSize;
+  const std::int64_t num_blocks = gridDim.x, block = blockIdx.x;
+  const std::int64_t first = block_of_stage(tile * args.stages_per_tile, args.num_stages, num_blocks);
+  const std::int64_t last =
+      block_of_stage((tile + 1) * args.stages_per_tile - 1, args.num_stages, num_blocks);
+  const auto own = [&](int value) {
+    float sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < kRingConsumers; ++warp) sum += partial[warp][value];
+    return sum;
+  };
+  // A block shares at most the tile that it begins in (its slot 0) and the one that it ends in (slot 1).
+  const auto left_by = [&](std::int64_t other) {
+    return args.workspace.sums + (2 * other + (other == first ? 1 : 0)) * kTileValues;
+  };
+  if (first != last) {
+    for (int i = thread_index(); i < kTileValues; i += kThreads) left_by(block)[i] = own(i);
+    __threadfence();
+    dev::bar_sync(1, kThreads);
+    if (thread_index() == 0)
+      is_last = atomicAdd(&args.workspace.arrived[first], 1u) == static_cast<unsigned>(last - first);
+    dev::bar_sync(1, kThreads);
+    if (!is_last) return;
+    __threadfence();
+    if (thread_index() == 0) args.workspace.arrived[first] = 0;
+  }
+  const auto value = [&](int token, int row) {
+    const int i = token * kTileRows + row;
+    if (first == last) return own(i);
+    float sum = 0;
+    for (std::int64_t other = first; other <= last; ++other) sum += left_by(other)[i];
+    return sum;
+  };
+  for (int i = thread_index(); i < args.linear.num_tokens * kTileOutputs; i += kThreads) {
+    const int token = i / kTileOutputs, row = i % kTileOutputs;
+    const std::int64_t output = tile * kTileOutputs + row;
+    if (output >= args.n_cols) continue;
+    float result = value(token, row);
+    if constexpr (kSilu) result = silu(result) * value(token, row + 8);
+    args.linear.out[token * args.linear.out_stride + output] = from_f32<Out>(result);
+  }
+}
+
+/// kSharedX: x is copied to shared memory first; else it is read through L1.
+template <DType kType, Epilogue kEpilogue, bool kSharedX, class Out>
+__global__ void __launch_bounds__(kRingThreads, 1) gemv_ring_kernel(const RingArgs<Out> args) {
+  using Stage = StageShape<kType>;
+  constexpr int kConsumerThreads = kRingConsumers * kWarpSize;
+  std::byte* const slots = dev::dynamic_smem<std::byte>();
+  bf16* const shared_x = reinterpret_cast<bf16*>(slots + args.num_slots * Stage::kSlotBytes);
+  DEV_SHARED(std::uint64_t, full, [kRingMaxSlots]);
+  DEV_SHARED(std::uint64_t, empty, [kRingMaxSlots]);
+  DEV_SHARED(float, partial, [2][kRingConsumers][kTileValues]);
+  DEV_SHARED(unsigned, is_last);
+  const std::int64_t begin = first_stage(blockIdx.x, args.num_stages, gridDim.x);
+  const std::int64_t end = first_stage(std::int64_t{blockIdx.x} + 1, args.num_stages, gridDim.x);
+  if (thread_index() == 0) {
+    for (int i = 0; i < args.num_slots; ++i) {
+      dev::mbarrier_init(&full[i], 1);
+      dev::mbarrier_init(&empty[i], kRingConsumers);
+    }
+    dev::fence_mbarrier_init();
+  }
+  __syncthreads();
+  if (warp_index() == kRingConsumers) {
+    produce<kType, kEpilogue>(args, slots, full, empty, begin, end);
+    return;
+  }
+
+  const LinearArgs<bf16, Out>& linear = args.linear;
+  const std::int64_t k = linear.weight.cols;
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  const bf16* x[1] = {nullptr};
+  if constexpr (kSharedX) {
+    for (int token = 0; token < linear.num_tokens; ++token)
+      for (int col = 8 * thread_index(); col < k; col += 8 * kConsumerThreads)
+        dev::st_v4(shared_x + token * args.x_pitch + col,
+                   dev::ld_v4(linear.x + token * linear.x_stride + col));
+    dev::bar_sync(1, kConsumerThreads);
+    if (g < linear.num_tokens) x[0] = shared_x + g * args.x_pitch;
+  } else if (g < linear.num_tokens) {
+    x[0] = linear.x + g * linear.x_stride;
+  }
+
+  float sum[1][4] = {};
+  RingSlot slot;
+  int buffer = 0;  // of partial: one tile's is read while the next one's is written
+  for (std::int64_t stage = begin; stage < end; ++stage, advance(slot, args.num_slots)) {
+    const std::int64_t tile = stage / args.stages_per_tile, step = stage % args.stages_per_tile;
+    dev::mbarrier_wait_parity(&full[slot.index], slot.parity);
+    consume_stage<kType>(sum, slots + slot.index * Stage::kSlotBytes, x, step * Stage::kCols, k);
+    __syncwarp();
+    if (lane_index() == 0) dev::mbarrier_arrive(&empty[slot.index]);
+    if (step + 1 < args.stages_per_tile && stage + 1 < end) continue;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      partial[buffer][warp_index()][(2 * t + e % 2) * kTileRows + g + 8 * (e / 2)] = sum[0][e];
+      sum[0][e] = 0;
+    }
+    dev::bar_sync(1, kConsumerThreads);
+    finish_tile<kEpilogue>(args, partial[buffer], tile, is_last);
+    buffer ^= 1;
+  }
+}
+
+/// Whether gemv_ring takes these: types, M, K (whole copies of 16 bytes), alignments. The device must be
+/// Hopper.
+template <class A, class Out>
+inline bool fits_gemv_ring(const LinearArgs<A, Out>& args) {
+  const std::int64_t k = args.weight.cols;
+  const DType type = args.weight.dtype;
+  const bool whole_copies = type == DType::kBF16   ? k % 8 == 0
+                            : type == DType::kQ4_1 ? k % 128 == 0
+                                                   : k % 256 == 0;
+  return std::is_same_v<A, bf16> && args.num_tokens <= kRingMaxTokens && type != DType::kF32 &&
+         type != DType::kF16 && whole_copies && vectors_fit(args.x, args.x_stride);
+}
+
+/// Elements of RingWorkspace::sums for so many blocks.
+constexpr std::int64_t ring_workspace_sums(std::int64_t num_blocks) { return num_blocks * 2 * kTileValues; }
+
+template <DType kType, Epilogue kEpilogue, class Out>
+inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const RingWorkspace& workspace,
+                             int num_blocks, dev::stream_t stream) {
+  using Stage = StageShape<kType>;
+  constexpr int kTileOutputs = kEpilogue == Epilogue::kSiluMul ? 8 : 16;
+  constexpr int kSharedBytes = 227 * 1024 - 12 * 1024;  // what barriers and partial sums leave of a block's
+  RingArgs<Out> args{.linear = linear, .workspace = workspace, .n_cols = output_cols<kEpilogue>(linear)};
+  args.stages_per_tile = (linear.weight.cols + Stage::kCols - 1) / Stage::kCols;
+  args.num_stages = (args.n_cols + kTileOutputs - 1) / kTileOutputs * args.stages_per_tile;
+  args.x_pitch =
+      static_cast<int>((linear.weight.cols + 63) / 64 * 64 + 32);  // 8 lanes of 2 tokens: all banks
+  const std::int64_t x_bytes = std::int64_t{linear.num_tokens} * args.x_pitch * std::int64_t{sizeof(bf16)};
+  constexpr int kFewestSlots = 6;
+  const bool shared_x = x_bytes <= kSharedBytes - kFewestSlots * Stage::kSlotBytes;
+  const auto free_bytes = static_cast<int>(kSharedBytes - (shared_x ? x_bytes : 0));
+  args.num_slots = std::min(kRingMaxSlots, free_bytes / Stage::kSlotBytes);
+  const auto bytes = static_cast<std::size_t>(args.num_slots * Stage::kSlotBytes + (shared_x ? x_bytes : 0));
+  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(num_blocks, args.num_stages));
+  dev::launch(shared_x ? gemv_ring_kernel<kType, kEpilogue, true, Out>
+                       : gemv_ring_kernel<kType, kEpilogue, false, Out>,
+              dim3(blocks), dim3(kRingThreads), bytes, stream, args);
+}
+
+/// gemv (gemv.cuh) for what fits_gemv_ring allows, with `num_blocks` blocks, one per multiprocessor; the
+/// workspace is for at least so many. Launches that share a workspace follow one another in a stream.
+template <Epilogue kEpilogue = Epilogue::kNone, class Out>
+inline void gemv_ring(const LinearArgs<bf16, Out>& args, const RingWorkspace& workspace, int num_blocks,
+                      dev::stream_t stream) {
+  if (args.num_tokens == 0 || args.weight.rows == 0) return;
+  with_dtype(args.weight.dtype, [&](auto tag) {
+    constexpr DType kType = decltype(tag)::value;
+    if constexpr (kType != DType::kF32 && kType != DType::kF16)
+      launch_gemv_ring<kType, kEpilogue>(args, workspace, num_blocks, stream);
+  });
+}
+
+}  // namespace redline::cuda

@@ -1,0 +1,67 @@
+#include "kernels/cuda/gemv_ring.cuh"
+
+#include "tests/cuda/product.h"
+
+namespace redline::cuda::test {
+namespace {
+
+class GemvRing : public testing::TestWithParam<DType> {
+ protected:
+  // With more and with fewer blocks than tiles, and a workspace used over and over.
+  template <Epilogue kEpilogue, class Out>
+  void expect_ring(const ProductShape& shape, std::uint64_t seed) {
+    for (const int num_blocks : {1, 3, 20}) {
+      SCOPED_TRACE(testing::Message() << num_blocks << " blocks");
+      expect_product<kEpilogue, bf16, Out>(GetParam(), shape, seed, [&](const LinearArgs<bf16, Out>& args) {
+        ASSERT_TRUE(fits_gemv_ring(args));
+        gemv_ring<kEpilogue>(args, workspace(), num_blocks, {});
+      });
+      EXPECT_EQ(download(arrived_), std::vector<unsigned>(20, 0u)) << "left for the next launch";
+    }
+  }
+  RingWorkspace workspace() { return {sums_.get(), arrived_.get()}; }
+
+  dev::Buffer<float> sums_{static_cast<std::size_t>(ring_workspace_sums(20))};
+  dev::Buffer<unsigned> arrived_{std::vector<unsigned>(20, 0u)};
+};
+
+TEST_P(GemvRing, MultipliesHoweverStagesDivideAmongBlocks) {
+  std::uint64_t seed = 300;
+  for (const ProductShape& shape : {ProductShape{1, 16, 256},
+                                    {1, 1, 256},
+                                    {1, 50, 768},
+                                    {2, 33, 2304},
+                                    {3, 17, 4096},
+                                    {8, 40, 1280},
+                                    {8, 64, 2048},
+                                    {5, 100, 512},
+                                    {0, 5, 256}}) {
+    expect_ring<Epilogue::kNone, bf16>(shape, ++seed);
+    expect_ring<Epilogue::kNone, float>(shape, seed);
+    expect_ring<Epilogue::kSiluMul, bf16>(shape, seed);
+  }
+}
+
+TEST_P(GemvRing, ReadsXFromGlobalMemoryWhereItDoesNotFitBesideTheRing) {
+  expect_ring<Epilogue::kNone, float>({8, 3, 14336}, 400);
+  expect_ring<Epilogue::kSiluMul, bf16>({7, 2, 14336}, 401);
+}
+
+TEST_P(GemvRing, TakesWhatIsCopiedInWholeSixteens) {
+  LinearArgs<bf16, float> args{.weight = {.dtype = GetParam(), .rows = 4}, .x_stride = 512, .num_tokens = 8};
+  for (const int k : {8, 32, 128, 256, 264}) {
+    args.weight.cols = k;
+    const int unit = GetParam() == DType::kBF16 ? 8 : GetParam() == DType::kQ4_1 ? 128 : 256;
+    EXPECT_EQ(fits_gemv_ring(args), k % unit == 0) << k;
+    if (k % unit == 0) expect_ring<Epilogue::kNone, float>({2, 18, k}, 500 + static_cast<std::uint64_t>(k));
+  }
+  args.num_tokens = 9;
+  EXPECT_FALSE(fits_gemv_ring(args));
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, GemvRing,
+                         testing::Values(DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1),
+                         [](const auto& type) { return std::string(name(type.param)); });
+
+}  // namespace
+}  // namespace redline::cuda::test
