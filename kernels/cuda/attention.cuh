@@ -5,6 +5,7 @@
 #include "kernels/cuda/attention_plain.cuh"
 #include "kernels/cuda/attention_plan.cuh"
 #include "kernels/cuda/attention_prefill.cuh"
+#include "kernels/cuda/attention_prefill_wgmma.cuh"
 
 namespace redline::cuda {
 
@@ -19,14 +20,19 @@ inline void launch_paged_attention(const AttentionArgs& args, dev::stream_t stre
                     std::int64_t{1} << 31,
                 "rows of the cache are counted in 32 bits");
   if (args.counts.num_split_rows > 0) {
-    if (s.rung == AttentionRung::kMma)
+    if (s.rung != AttentionRung::kPlain)
       launch_attention_decode(args, stream);
     else if (s.cache_type == DType::kBF16)
       launch_attention_plain<dev::bf16>(args, stream);
     else
       launch_attention_plain<float>(args, stream);
   }
-  if (args.counts.num_prefill_tiles > 0) launch_attention_prefill(args, stream);
+  if (args.counts.num_prefill_tiles > 0) {
+    if (s.rung == AttentionRung::kWgmma)
+      launch_attention_prefill_wgmma(args, stream);
+    else
+      launch_attention_prefill(args, stream);
+  }
 }
 
 }  // namespace redline::cuda

@@ -21,8 +21,9 @@
 namespace redline::cuda {
 
 /// Which kernels run. kPlain: CUDA cores, every type, any head_dim to 256; each row is split along its cache.
-/// kMma: bf16 throughout, head_dim a multiple of 8, mma.sync m16n8k16.
-enum class AttentionRung : std::uint8_t { kPlain, kMma };
+/// kMma: bf16 throughout, head_dim a multiple of 8, mma.sync m16n8k16. kWgmma: kMma's decode, and prefill by
+/// wgmma and tensor copies: Hopper, block sizes that are multiples of 16.
+enum class AttentionRung : std::uint8_t { kPlain, kMma, kWgmma };
 
 /// What stays the same from step to step.
 struct AttentionShape {
@@ -41,16 +42,18 @@ inline constexpr int kSplitBlocksPerSm = 2;
 
 inline int group_size(const AttentionShape& s) { return s.num_q_heads / s.num_kv_heads; }
 
-/// The fastest rung that the types and the head size allow.
-inline AttentionRung best_attention_rung(const AttentionShape& s) {
+/// The highest rung that types, sizes and the device's compute capability (80, 90, ...) allow.
+inline AttentionRung highest_attention_rung(const AttentionShape& s, int block_size, int compute_capability) {
   const bool bf16 = s.activation_type == DType::kBF16 && s.cache_type == DType::kBF16;
-  return bf16 && s.head_dim % 8 == 0 ? AttentionRung::kMma : AttentionRung::kPlain;
+  if (!bf16 || s.head_dim % 8 != 0) return AttentionRung::kPlain;
+  const bool hopper = compute_capability == 90;  // wgmma is of sm_90a alone
+  return hopper && block_size % 16 == 0 && s.head_dim >= 64 ? AttentionRung::kWgmma : AttentionRung::kMma;
 }
 
 /// Query heads that share one read of a KV head.
 inline int heads_per_unit(const AttentionShape& s) {
   const int group = group_size(s);
-  if (s.rung == AttentionRung::kMma) return group <= 8 ? 8 : 16;
+  if (s.rung != AttentionRung::kPlain) return group <= 8 && s.head_dim <= 128 ? 8 : 16;
   for (const int heads : {1, 4})
     if (group <= heads) return heads;
   return 8;
@@ -60,7 +63,9 @@ inline int units_per_kv_head(const AttentionShape& s) {
 }
 inline int num_split_blocks(const AttentionShape& s) { return s.num_sms * kSplitBlocksPerSm; }
 /// Query rows of a prefill tile.
-inline int prefill_tile_rows(const AttentionShape& s) { return s.head_dim <= 128 ? 128 : 64; }
+inline int prefill_tile_rows(const AttentionShape& s) {
+  return s.rung == AttentionRung::kWgmma || s.head_dim <= 128 ? 128 : 64;
+}
 
 /// What the host must know of a step to launch it: whether any row is split, and the exact number of prefill
 /// tiles. Both are zero for an empty step.

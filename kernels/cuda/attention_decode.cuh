@@ -31,7 +31,7 @@ struct DecodeShape {
 template <int D, int kHalves>
 struct DecodeState {
   std::uint32_t q[D / 16][4];
-  float out[D / 8][2 * kHalves];
+  float out[D / 8][4];  // rows that do not exist stay 0
   float maximum[kHalves];
   float sum[kHalves];  // this lane's share
 };
@@ -60,7 +60,7 @@ DEV_INLINE void begin_decode(const AttentionArgs& args, std::int64_t row, int fi
 #pragma unroll
   for (int i = 0; i < D / 8; ++i)
 #pragma unroll
-    for (int e = 0; e < 2 * kHalves; ++e) state.out[i][e] = 0;
+    for (int e = 0; e < 4; ++e) state.out[i][e] = 0;
 }
 
 /// Starts copying 16 tokens' K and V to `stage`. Lane i < 16 holds the cache row of token i, -1 for none.
@@ -69,10 +69,10 @@ DEV_INLINE void copy_group(const AttentionArgs& args, int lane_row, dev::bf16* s
   using Shape = DecodeShape<D>;
   const dev::bf16* cache = reinterpret_cast<const dev::bf16*>(args.kv.data);
   const int head_dim = args.shape.head_dim;
-#pragma unroll 4
+#pragma unroll 2
   for (int i = 0; i < kGroupTokens * Shape::kChunks / 32; ++i) {
     const int index = lane + i * 32, token = index / Shape::kChunks, column = index % Shape::kChunks * 8;
-    const int row = __shfl_sync(kFullWarp, lane_row, token);
+    const int row = __shfl_sync(kAllLanes, lane_row, token);
     const bool exists = row >= 0 && column < head_dim;
     const dev::bf16* source =
         cache + (exists ? static_cast<std::int64_t>(row) * head_dim + column : std::int64_t{0});
@@ -105,8 +105,8 @@ DEV_INLINE void attend_group(DecodeState<D, kHalves>& state, const dev::bf16* ke
       score = j / 2 * 8 + lane % 4 * 2 + j % 2 < count ? score * scale : -INFINITY;
       maximum = fmaxf(maximum, score);
     }
-    maximum = fmaxf(maximum, __shfl_xor_sync(kFullWarp, maximum, 1));
-    maximum = fmaxf(maximum, __shfl_xor_sync(kFullWarp, maximum, 2));
+    maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 1));
+    maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 2));
     factor[r] = dev::ex2(state.maximum[r] - maximum);  // the first token exists: maximum is finite
     state.maximum[r] = maximum;
     state.sum[r] *= factor[r];
@@ -119,28 +119,21 @@ DEV_INLINE void attend_group(DecodeState<D, kHalves>& state, const dev::bf16* ke
   }
   bool moved = factor[0] != 1.f;
   if constexpr (kHalves == 2) moved = moved || factor[1] != 1.f;
-  if (__any_sync(kFullWarp, moved)) {  // maxima seldom move after the first tokens
+  if (__any_sync(kAllLanes, moved)) {  // maxima seldom move after the first tokens
 #pragma unroll
     for (int i = 0; i < D / 8; ++i)
 #pragma unroll
       for (int e = 0; e < 2 * kHalves; ++e) state.out[i][e] *= factor[e / 2];
   }
   const std::uint32_t weights[4] = {
-      pack_bf16(scores[0][0], scores[0][1]), kHalves == 2 ? pack_bf16(scores[0][2], scores[0][3]) : 0u,
-      pack_bf16(scores[1][0], scores[1][1]), kHalves == 2 ? pack_bf16(scores[1][2], scores[1][3]) : 0u};
+      pack_bf16x2(scores[0][0], scores[0][1]), kHalves == 2 ? pack_bf16x2(scores[0][2], scores[0][3]) : 0u,
+      pack_bf16x2(scores[1][0], scores[1][1]), kHalves == 2 ? pack_bf16x2(scores[1][2], scores[1][3]) : 0u};
 #pragma unroll
   for (int i = 0; i < D / 16; ++i) {
     std::uint32_t b[4];
     load_value_fragment<D>(b, keys + DecodeShape<D>::kHalfStage, 0, i * 16, lane);
-#pragma unroll
-    for (int n = 0; n < 2; ++n) {
-      float product[4] = {};
-#pragma unroll
-      for (int e = 0; e < 2 * kHalves; ++e) product[e] = state.out[2 * i + n][e];
-      dev::mma_bf16_16816(product, weights, b[2 * n], b[2 * n + 1]);
-#pragma unroll
-      for (int e = 0; e < 2 * kHalves; ++e) state.out[2 * i + n][e] = product[e];
-    }
+    dev::mma_bf16_16816(state.out[2 * i], weights, b[0], b[1]);
+    dev::mma_bf16_16816(state.out[2 * i + 1], weights, b[2], b[3]);
   }
 }
 
@@ -179,7 +172,7 @@ DEV_INLINE void attend_segment(const AttentionArgs& args, const SplitSegment& se
 }
 
 template <int D, int kHalves>
-__global__ void __launch_bounds__(kSplitThreads)
+__global__ void __launch_bounds__(kSplitThreads, kSplitBlocksPerSm)
     attention_decode(const __grid_constant__ AttentionArgs args, int units_per_head) {
   using Shape = DecodeShape<D>;
   constexpr int kHeads = kHalves * 8;
@@ -201,8 +194,8 @@ __global__ void __launch_bounds__(kSplitThreads)
     for (int r = 0; r < kHalves; ++r) {
       const int head = lane / 4 + r * 8;
       float sum = state.sum[r];
-      sum += __shfl_xor_sync(kFullWarp, sum, 1);
-      sum += __shfl_xor_sync(kFullWarp, sum, 2);
+      sum += __shfl_xor_sync(kAllLanes, sum, 1);
+      sum += __shfl_xor_sync(kAllLanes, sum, 2);
       if (lane % 4 == 0) {
         scales[(warp * kHeads + head) * 2] = state.maximum[r];
         scales[(warp * kHeads + head) * 2 + 1] = sum;
@@ -225,7 +218,9 @@ inline void launch_decode_padded(const AttentionArgs& args, dev::stream_t stream
     dev::launch(kernel, dim3(static_cast<unsigned>(num_split_blocks(args.shape))), dim3(kSplitThreads),
                 DecodeShape<D>::kSharedBytes, stream, args, units_per_kv_head(args.shape));
   };
-  heads_per_unit(args.shape) == 8 ? run(attention_decode<D, 1>) : run(attention_decode<D, 2>);
+  if constexpr (D <= 128)
+    if (heads_per_unit(args.shape) == 8) return run(attention_decode<D, 1>);
+  run(attention_decode<D, 2>);
 }
 
 /// Attends every listed row of args.plan.

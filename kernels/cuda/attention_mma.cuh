@@ -9,21 +9,13 @@
 #pragma once
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/elements.cuh"
 
 namespace redline::cuda {
 
-inline constexpr unsigned kFullWarp = 0xffffffffu;
 inline constexpr float kLog2E = 1.44269504088896f;
 template <int D>
 inline constexpr int kSharedRow = D + 8;  // elements
-
-DEV_INLINE std::uint32_t pack_bf16(float low, float high) {
-  const dev::bf162 pair = __floats2bfloat162_rn(low, high);
-  std::uint32_t bits;
-  memcpy(&bits, &pair, sizeof(bits));
-  return bits;
-}
 
 /// Row of the cache, counted in rows of head_dim, that holds K of `token`; V's is block_size further. -1
 /// beyond `length`.
@@ -33,23 +25,126 @@ DEV_INLINE int cache_row(const KvView& kv, const std::int32_t* table, int token,
   return (table[block] * kv.num_kv_heads + kv_head) * 2 * kv.block_size + token - block * kv.block_size;
 }
 
-/// scores[2 j], [2 j + 1] += a * K^T for keys 16 j ... of a shared tile; `step`: which 16 columns of D.
+/// B fragments of Q K^T for 16 keys: [0], [1] the first eight's, [2], [3] the others'; `step`: which 16
+/// columns of D.
 template <int D>
 DEV_INLINE void load_key_fragment(std::uint32_t (&fragment)[4], const dev::bf16* keys, int first_key,
                                   int step, int lane) {
   dev::ldmatrix_x4(
       fragment, keys + (first_key + lane % 8 + lane / 16 * 8) * kSharedRow<D> + step * 16 + lane / 8 % 2 * 8);
 }
+/// B fragments of P V for 16 keys and 16 columns: [0], [1] the first eight columns'.
 template <int D>
 DEV_INLINE void load_value_fragment(std::uint32_t (&fragment)[4], const dev::bf16* values, int first_key,
                                     int first_column, int lane) {
   dev::ldmatrix_x4_trans(fragment,
                          values + (first_key + lane % 16) * kSharedRow<D> + first_column + lane / 16 * 8);
 }
+/// The A fragment of 16 rows.
 template <int D>
 DEV_INLINE void load_query_fragment(std::uint32_t (&fragment)[4], const dev::bf16* queries, int first_row,
                                     int step, int lane) {
   dev::ldmatrix_x4(fragment, queries + (first_row + lane % 16) * kSharedRow<D> + step * 16 + lane / 16 * 8);
+}
+
+// A row tile's accumulators: [columns / 8][4], rows g and g + 8 of the lane's warp.
+
+/// Masks what lies after the diagonal: keys first_key ... against the row tile at `first_position`.
+template <int kScores>
+DEV_INLINE void mask_scores(float (&scores)[kScores][4], int first_key, int first_position, int lane) {
+#pragma unroll
+  for (int j = 0; j < kScores; ++j)
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+      if (first_key + j * 8 + lane % 4 * 2 + e % 2 > first_position + lane / 4 + e / 2 * 8)
+        scores[j][e] = -INFINITY;
+}
+
+/// Online softmax: scores become weights 2^(scale (s - maximum)). `factor`: what the output so far is to be
+/// scaled by. `sum` is this lane's share. Some score of each row, in this call or before, is above -inf.
+template <int kScores>
+DEV_INLINE void weigh_scores(float (&scores)[kScores][4], float (&row_maximum)[2], float (&row_sum)[2],
+                             float (&factor)[2], float scale) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float maximum = row_maximum[r];
+#pragma unroll
+    for (int j = 0; j < kScores; ++j) maximum = fmaxf(maximum, fmaxf(scores[j][2 * r], scores[j][2 * r + 1]));
+    maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 1));
+    maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 2));
+    const float offset = maximum * scale;
+    factor[r] = dev::ex2(row_maximum[r] * scale - offset);
+    row_maximum[r] = maximum;
+    float sum = row_sum[r] * factor[r];
+#pragma unroll
+    for (int j = 0; j < kScores; ++j)
+#pragma unroll
+      for (int e = 2 * r; e < 2 * r + 2; ++e) {
+        scores[j][e] = dev::ex2(scores[j][e] * scale - offset);
+        sum += scores[j][e];
+      }
+    row_sum[r] = sum;
+  }
+}
+
+template <int kColumns>
+DEV_INLINE void scale_rows(float (&out)[kColumns][4], const float (&factor)[2]) {
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) out[i][e] *= factor[e / 2];
+}
+
+/// The A fragment of weights for keys 16 j ... .
+template <int kScores>
+DEV_INLINE void pack_weights(std::uint32_t (&fragment)[4], const float (&weights)[kScores][4], int j) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    fragment[i] = pack_bf16x2(weights[2 * j + i / 2][i % 2 * 2], weights[2 * j + i / 2][i % 2 * 2 + 1]);
+}
+
+/// What a prefill block works on.
+struct PrefillWork {
+  SequenceWork sequence;
+  int first_row = 0;  // within the sequence
+  int head = 0;
+  int kv_head = 0;
+  int length = 0;  // keys that the tile's last row sees
+};
+DEV_INLINE PrefillWork find_prefill_work(const AttentionArgs& args, int tile_rows) {
+  const PrefillTile tile = args.plan.tiles[blockIdx.y];
+  PrefillWork work;
+  work.sequence = args.batch.sequences[tile.sequence];
+  work.first_row = tile.first_row;
+  work.head = static_cast<int>(blockIdx.x);
+  work.kv_head = work.head / (args.shape.num_q_heads / args.shape.num_kv_heads);
+  work.length = work.sequence.num_cached + min(work.sequence.num_new, work.first_row + tile_rows);
+  return work;
+}
+
+/// Divides a row tile's output by its sums and writes the rows and columns that exist. `first_row`: within
+/// the sequence.
+template <int kColumns>
+DEV_INLINE void write_row_tile(const AttentionArgs& args, const PrefillWork& work,
+                               const float (&out)[kColumns][4], const float (&row_sum)[2], int first_row,
+                               int lane) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float sum = row_sum[r];
+    sum += __shfl_xor_sync(kAllLanes, sum, 1);
+    sum += __shfl_xor_sync(kAllLanes, sum, 2);
+    const int row = first_row + lane / 4 + r * 8;
+    if (row >= work.sequence.num_new) continue;
+    dev::bf16* target = reinterpret_cast<dev::bf16*>(args.out) +
+                        (work.sequence.query_start + row) * args.out_stride +
+                        work.head * args.shape.head_dim + lane % 4 * 2;
+    const float inverse = 1.f / sum;
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i)
+      if (i * 8 < args.shape.head_dim)
+        *reinterpret_cast<std::uint32_t*>(target + i * 8) =
+            pack_bf16x2(out[i][2 * r] * inverse, out[i][2 * r + 1] * inverse);
+  }
 }
 
 }  // namespace redline::cuda

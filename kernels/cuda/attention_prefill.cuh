@@ -21,33 +21,11 @@ struct PrefillShape {
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kRowTiles = D <= 128 ? 2 : 1;  // m16 tiles of a warp
   static constexpr int kRows = kWarps * kRowTiles * 16;
-  static constexpr int kKeys = D <= 96 ? 64 : 32;
+  static constexpr int kKeys = D <= 64 ? 64 : 32;
   static constexpr int kChunks = D / 8;  // of 16 bytes, a row
   static constexpr std::size_t kSharedBytes =
       static_cast<std::size_t>(kRows + 4 * kKeys) * kSharedRow<D> * sizeof(dev::bf16);
 };
-
-/// What a block works on.
-struct PrefillWork {
-  SequenceWork sequence;
-  int first_row = 0;  // within the sequence
-  int head = 0;
-  int kv_head = 0;
-  int length = 0;  // tokens in the cache, the step's own included
-};
-
-template <int D>
-DEV_INLINE PrefillWork find_prefill_work(const AttentionArgs& args) {
-  const PrefillTile tile = args.plan.tiles[blockIdx.y];
-  PrefillWork work;
-  work.sequence = args.batch.sequences[tile.sequence];
-  work.first_row = tile.first_row;
-  work.head = static_cast<int>(blockIdx.x);
-  work.kv_head = work.head / (args.shape.num_q_heads / args.shape.num_kv_heads);
-  work.length =
-      work.sequence.num_cached + min(work.sequence.num_new, work.first_row + PrefillShape<D>::kRows);
-  return work;
-}
 
 /// The registers of a warp: output, row maxima (raw scores) and this lane's share of the row sums.
 template <int D>
@@ -122,37 +100,6 @@ DEV_INLINE void score_tile(float (&scores)[PrefillShape<D>::kRowTiles][PrefillSh
   }
 }
 
-/// Online softmax of one row tile: scores become weights 2^(scale (s - maximum)), output and sums follow the
-/// new maximum. Every row has seen a key by the end of the first tile, so no maximum stays -inf.
-template <int D, int kScores>
-DEV_INLINE void weigh_row_tile(float (&scores)[kScores][4], float (&out)[D / 8][4], float (&row_maximum)[2],
-                               float (&row_sum)[2], float scale) {
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    float maximum = row_maximum[r];
-#pragma unroll
-    for (int j = 0; j < kScores; ++j) maximum = fmaxf(maximum, fmaxf(scores[j][2 * r], scores[j][2 * r + 1]));
-    maximum = fmaxf(maximum, __shfl_xor_sync(kFullWarp, maximum, 1));
-    maximum = fmaxf(maximum, __shfl_xor_sync(kFullWarp, maximum, 2));
-    const float offset = maximum * scale, factor = dev::ex2(row_maximum[r] * scale - offset);
-    row_maximum[r] = maximum;
-    float sum = row_sum[r] * factor;
-#pragma unroll
-    for (int i = 0; i < D / 8; ++i) {
-      out[i][2 * r] *= factor;
-      out[i][2 * r + 1] *= factor;
-    }
-#pragma unroll
-    for (int j = 0; j < kScores; ++j)
-#pragma unroll
-      for (int e = 2 * r; e < 2 * r + 2; ++e) {
-        scores[j][e] = dev::ex2(scores[j][e] * scale - offset);
-        sum += scores[j][e];
-      }
-    row_sum[r] = sum;
-  }
-}
-
 /// out += P V.
 template <int D>
 DEV_INLINE void accumulate_values(
@@ -163,10 +110,7 @@ DEV_INLINE void accumulate_values(
   for (int j = 0; j < Shape::kKeys / 16; ++j) {
     std::uint32_t a[Shape::kRowTiles][4];
 #pragma unroll
-    for (int m = 0; m < Shape::kRowTiles; ++m)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        a[m][i] = pack_bf16(weights[m][2 * j + i / 2][i % 2 * 2], weights[m][2 * j + i / 2][i % 2 * 2 + 1]);
+    for (int m = 0; m < Shape::kRowTiles; ++m) pack_weights(a[m], weights[m], j);
 #pragma unroll
     for (int i = 0; i < D / 16; ++i) {
       std::uint32_t b[4];
@@ -188,45 +132,15 @@ DEV_INLINE void attend_tile(PrefillState<D>& state, const dev::bf16* queries, co
   using Shape = PrefillShape<D>;
   float scores[Shape::kRowTiles][Shape::kKeys / 8][4];
   score_tile<D>(scores, queries, keys, lane);
-  if (first_key + Shape::kKeys - 1 > first_position) {  // crosses the diagonal
 #pragma unroll
-    for (int m = 0; m < Shape::kRowTiles; ++m)
-#pragma unroll
-      for (int j = 0; j < Shape::kKeys / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          if (first_key + j * 8 + lane % 4 * 2 + e % 2 > first_position + m * 16 + lane / 4 + e / 2 * 8)
-            scores[m][j][e] = -INFINITY;
+  for (int m = 0; m < Shape::kRowTiles; ++m) {
+    if (first_key + Shape::kKeys - 1 > first_position + m * 16)
+      mask_scores(scores[m], first_key, first_position + m * 16, lane);
+    float factor[2];
+    weigh_scores(scores[m], state.maximum[m], state.sum[m], factor, scale);
+    scale_rows(state.out[m], factor);
   }
-#pragma unroll
-  for (int m = 0; m < Shape::kRowTiles; ++m)
-    weigh_row_tile<D>(scores[m], state.out[m], state.maximum[m], state.sum[m], scale);
   accumulate_values<D>(state, scores, values, lane);
-}
-
-/// Divides by the row sums and writes the rows that exist.
-template <int D>
-DEV_INLINE void write_rows(const AttentionArgs& args, const PrefillWork& work, PrefillState<D>& state,
-                           int first_row, int lane) {
-  dev::bf16* out = reinterpret_cast<dev::bf16*>(args.out);
-#pragma unroll
-  for (int m = 0; m < PrefillShape<D>::kRowTiles; ++m)
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float sum = state.sum[m][r];
-      sum += __shfl_xor_sync(kFullWarp, sum, 1);
-      sum += __shfl_xor_sync(kFullWarp, sum, 2);
-      const int row = first_row + m * 16 + lane / 4 + r * 8;
-      if (row >= work.sequence.num_new) continue;
-      dev::bf16* target = out + (work.sequence.query_start + row) * args.out_stride +
-                          work.head * args.shape.head_dim + lane % 4 * 2;
-      const float inverse = 1.f / sum;
-#pragma unroll
-      for (int i = 0; i < D / 8; ++i)
-        if (i * 8 < args.shape.head_dim)
-          *reinterpret_cast<std::uint32_t*>(target + i * 8) =
-              pack_bf16(state.out[m][i][2 * r] * inverse, state.out[m][i][2 * r + 1] * inverse);
-    }
 }
 
 template <int D>
@@ -234,7 +148,7 @@ __global__ void __launch_bounds__(PrefillShape<D>::kThreads)
     attention_prefill(const __grid_constant__ AttentionArgs args) {
   using Shape = PrefillShape<D>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
-  const PrefillWork work = find_prefill_work<D>(args);
+  const PrefillWork work = find_prefill_work(args, Shape::kRows);
   const std::int32_t* table = args.batch.block_tables + work.sequence.table_start;
   const int num_tiles = (work.length + Shape::kKeys - 1) / Shape::kKeys;
   const int warp_position = work.sequence.num_cached + work.first_row + warp * Shape::kRowTiles * 16;
@@ -285,8 +199,11 @@ __global__ void __launch_bounds__(PrefillShape<D>::kThreads)
   }
   dev::cp_async_wait<0>();
   // Found again rather than held in registers meanwhile.
-  const PrefillWork again = find_prefill_work<D>(args);
-  write_rows<D>(args, again, state, again.first_row + warp * Shape::kRowTiles * 16, lane);
+  const PrefillWork again = find_prefill_work(args, Shape::kRows);
+#pragma unroll
+  for (int m = 0; m < Shape::kRowTiles; ++m)
+    write_row_tile(args, again, state.out[m], state.sum[m],
+                   again.first_row + (warp * Shape::kRowTiles + m) * 16, lane);
 }
 
 template <int D>

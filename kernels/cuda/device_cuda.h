@@ -240,3 +240,4 @@ DEV_INLINE void wgmma_m64n64k16_bf16(float (&d)[32], std::uint64_t a, std::uint6
 }  // namespace redline::cuda::dev
 
 #include "kernels/cuda/device_cuda_host.h"
+#include "kernels/cuda/device_wgmma.h"

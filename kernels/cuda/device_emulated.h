@@ -111,6 +111,20 @@ inline void wgmma_m64n64k16_bf16(float (&d)[32], std::uint64_t a, std::uint64_t 
                                  EMU_HERE) {
   wgmma_bf16(d, 64, nullptr, a, b, accumulate, false, emu_here);
 }
+inline void wgmma_hold(float&) {}
+template <int kColumns>
+inline void wgmma_ss(float (&d)[kColumns][4], std::uint64_t a, std::uint64_t b, bool accumulate, EMU_HERE) {
+  wgmma_bf16(&d[0][0], kColumns * 8, nullptr, a, b, accumulate, false, emu_here);
+}
+template <int kColumns>
+inline void wgmma_rs(float (&d)[kColumns][4], const std::uint32_t (&a)[4], std::uint64_t b, bool accumulate,
+                     EMU_HERE) {
+  wgmma_bf16(&d[0][0], kColumns * 8, a, 0, b, accumulate, true, emu_here);
+}
+template <int kRegisters>
+inline void shrink_registers() {}
+template <int kRegisters>
+inline void grow_registers() {}
 
 // Launch ----------------------------------------------------------------------------------------------------
 

@@ -166,11 +166,11 @@ class AttentionStep {
   /// such. kMma rounds weights to bf16 before they meet V; a bf16 result is rounded once: half a unit, 2^-9,
   /// each.
   double tolerance(const Answer& a, std::size_t e, int num_keys) const {
-    const double fp32 = std::ldexp(1.0, -22), bf16 = std::ldexp(1.0, -8);
+    const double fp32 = std::ldexp(1.0, -22), half_unit = std::ldexp(1.0, -8);
     const double score_error = fp32 * (case_.shape.head_dim + 2) * a.score_magnitude;
     double weight_error = 2 * score_error + fp32 * (num_keys + 8);
-    if (case_.shape.rung != AttentionRung::kPlain) weight_error += bf16;
-    const double rounding = case_.shape.activation_type == DType::kBF16 ? bf16 : fp32;
+    if (case_.shape.rung != AttentionRung::kPlain) weight_error += half_unit;
+    const double rounding = case_.shape.activation_type == DType::kBF16 ? half_unit : fp32;
     return weight_error * a.magnitude[e] * (1 + rounding) + rounding * std::abs(a.value[e]);
   }
 

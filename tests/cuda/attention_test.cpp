@@ -8,13 +8,15 @@ namespace {
 AttentionShape shape_of(int num_q_heads, int num_kv_heads, int head_dim, DType activations = DType::kBF16,
                         DType cache = DType::kBF16) {
   AttentionShape shape{num_q_heads, num_kv_heads, head_dim, activations, cache, 3, AttentionRung::kPlain};
-  shape.rung = best_attention_rung(shape);
+  shape.rung = highest_attention_rung(shape, 16, 80);
   return shape;
 }
-AttentionShape plain(AttentionShape shape) {
-  shape.rung = AttentionRung::kPlain;
+AttentionShape on_rung(AttentionShape shape, AttentionRung rung) {
+  shape.rung = rung;
   return shape;
 }
+AttentionShape plain(const AttentionShape& shape) { return on_rung(shape, AttentionRung::kPlain); }
+AttentionShape wgmma(const AttentionShape& shape) { return on_rung(shape, AttentionRung::kWgmma); }
 
 std::string describe(const AttentionCase& c) {
   return std::to_string(c.shape.num_q_heads) + "/" + std::to_string(c.shape.num_kv_heads) + " heads of " +
@@ -73,6 +75,13 @@ TEST_P(AttentionOfShape, EqualsDoublePrecisionOnMixedBatchesInEveryType) {
       {{{3, 17}, {77, 1}}, shape_of(num_q_heads, num_kv_heads, head_dim, DType::kF32, DType::kF32), 16, 4});
 }
 
+TEST(CudaAttention, EqualsDoublePrecisionOnMixedBatchesWithWgmma) {
+  for (const auto& [num_q_heads, num_kv_heads, head_dim] :
+       {std::tuple{2, 1, 64}, std::tuple{1, 1, 80}, std::tuple{3, 3, 96}, std::tuple{4, 2, 128},
+        std::tuple{1, 1, 136}, std::tuple{2, 1, 256}})
+    expect_right({kMixed, wgmma(shape_of(num_q_heads, num_kv_heads, head_dim)), 16, 14});
+}
+
 INSTANTIATE_TEST_SUITE_P(Cuda, AttentionOfShape,
                          testing::Values(std::tuple{1, 1, 64}, std::tuple{9, 3, 64}, std::tuple{7, 1, 128},
                                          std::tuple{2, 2, 96}, std::tuple{6, 2, 80}, std::tuple{16, 1, 128},
@@ -102,12 +111,15 @@ TEST(CudaAttention, SplitsLongContextsAmongBlocksWhateverTheirNumber) {
 }
 
 TEST(CudaAttention, AttendsLongPromptsAndChunksAfterThem) {
-  expect_right({{{0, 300}, {1000, 129}, {129, 1}}, shape_of(2, 1, 128), 16, 7});
-  expect_right({{{257, 130}}, shape_of(2, 1, 256), 16, 8});
+  for (const AttentionRung rung : {AttentionRung::kMma, AttentionRung::kWgmma}) {
+    expect_right({{{0, 300}, {1000, 129}, {129, 1}}, on_rung(shape_of(2, 1, 128), rung), 16, 7});
+    expect_right({{{257, 130}}, on_rung(shape_of(2, 1, 256), rung), 48, 8});
+  }
 }
 
 TEST(CudaAttention, TakesBatchesOfOnePhase) {
   expect_right({{{0, 128}, {0, 129}}, shape_of(2, 1, 64), 16, 9});
+  expect_right({{{0, 128}, {0, 129}}, wgmma(shape_of(2, 1, 64)), 16, 9});
   expect_right({{{100, 1}}, shape_of(2, 1, 64), 16, 10});
   expect_right({{{0, 2}}, shape_of(2, 1, 64), 16, 11});
 }
@@ -140,6 +152,10 @@ TEST(CudaAttention, IsRightOnRandomBatches) {
     for (int i = 0; i < count; ++i) c.sequences.push_back({below(200), below(3) == 0 ? 1 + below(90) : 1});
     expect_right(c);
     c.shape.rung = AttentionRung::kPlain;
+    expect_right(c);
+    c.block_size = 16 * (1 + below(3));
+    c.shape.head_dim = 64 + 8 * below(17);
+    c.shape.rung = AttentionRung::kWgmma;
     expect_right(c);
   }
 }
