@@ -141,17 +141,22 @@ struct RopeShape {
   int num_q_heads, num_kv_heads, head_dim, rotary_dim, block_size, num_tokens;
 };
 
+enum class Norm { kNone, kByHead, kJoined };
+
 template <class A, class Cache>
-void expect_rope(const RopeShape& shape, std::uint64_t seed) {
+void expect_rope(const RopeShape& shape, bool biased, Norm norm, std::uint64_t seed) {
   const auto [hq, hkv, d, rotary, block_size, num_tokens] = shape;
   SCOPED_TRACE(testing::Message() << hq << "/" << hkv << " heads of " << d << ", rotary " << rotary
-                                  << ", block size " << block_size << ", seed " << seed);
+                                  << ", block size " << block_size << ", biased " << biased << ", norm "
+                                  << static_cast<int>(norm) << ", seed " << seed);
   Random random(seed);
   const int num_blocks = 4, num_positions = 50, half = rotary / 2, width = (hq + 2 * hkv) * d;
   const std::int64_t stride = width + (width % 8 == 0 ? 8 : 3);
   const std::vector<A> qkv = random.normals<A>(num_tokens * stride);
   const std::vector<float> cos = random.normals<float>(num_positions * half),
-                           sin = random.normals<float>(num_positions * half);
+                           sin = random.normals<float>(num_positions * half),
+                           bias = random.normals<float>(width), q_norm = random.normals<float>(hq * d),
+                           k_norm = random.normals<float>(hkv * d);
   std::vector<std::int32_t> positions;
   std::vector<std::int64_t> slots;
   for (int t = 0; t < num_tokens; ++t) {
@@ -160,7 +165,8 @@ void expect_rope(const RopeShape& shape, std::uint64_t seed) {
   }
   const std::size_t cache_size = static_cast<std::size_t>(num_blocks * hkv * 2 * block_size * d);
   dev::Buffer<A> device_qkv(qkv);
-  dev::Buffer<float> device_cos(cos), device_sin(sin);
+  dev::Buffer<float> device_cos(cos), device_sin(sin), device_bias(bias), device_q_norm(q_norm),
+      device_k_norm(k_norm);
   dev::Buffer<std::int32_t> device_positions(positions);
   dev::Buffer<std::int64_t> device_slots(slots);
   dev::Buffer<Cache> cache(std::vector<Cache>(cache_size, from_f32<Cache>(-77.0f)));
@@ -173,19 +179,41 @@ void expect_rope(const RopeShape& shape, std::uint64_t seed) {
                                .cos = device_cos.get(),
                                .sin = device_sin.get(),
                                .rotary_dim = rotary,
+                               .bias = biased ? device_bias.get() : nullptr,
+                               .q_norm = norm != Norm::kNone ? device_q_norm.get() : nullptr,
+                               .k_norm = norm != Norm::kNone ? device_k_norm.get() : nullptr,
+                               .norm_joins_heads = norm == Norm::kJoined,
+                               .norm_eps = 1e-2f,
                                .kv = {.data = reinterpret_cast<std::byte*>(cache.get()),
                                       .num_blocks = num_blocks,
                                       .block_size = block_size,
                                       .num_kv_heads = hkv,
                                       .head_dim = d}},
                               {});
+  // Biased and normed: [T, width].
+  std::vector<double> heads(static_cast<std::size_t>(num_tokens * width));
+  for (int t = 0; t < num_tokens; ++t) {
+    double* const token = heads.data() + t * width;
+    for (int i = 0; i < width; ++i)
+      token[i] = to_double(qkv[static_cast<std::size_t>(t * stride + i)]) +
+                 (biased ? bias[static_cast<std::size_t>(i)] : 0);
+    for (int head = 0; norm != Norm::kNone && head < hq + hkv; ++head) {
+      const bool joined = norm == Norm::kJoined, is_k = head >= hq;
+      if (joined && head != 0 && head != hq) continue;
+      const int count = !joined ? d : is_k ? hkv * d : hq * d;
+      double sum = 0;
+      for (int i = head * d; i < head * d + count; ++i) sum += token[i] * token[i];
+      const double rms = std::sqrt(sum / count + 1e-2);
+      for (int i = 0; i < count; ++i)
+        token[head * d + i] *= (is_k ? k_norm : q_norm)[static_cast<std::size_t>(i)] / rms;
+    }
+  }
   const auto rotated = [&](int token, int head, int i) {
-    const A* const x = qkv.data() + token * stride + head * d;
-    if (i >= rotary) return to_double(x[i]);
+    const double* const x = heads.data() + token * width + head * d;
+    if (i >= rotary) return x[i];
     const int pair = i % half, angle = positions[static_cast<std::size_t>(token)] * half + pair;
     const double c = cos[static_cast<std::size_t>(angle)], s = sin[static_cast<std::size_t>(angle)];
-    const double a = to_double(x[pair]), b = to_double(x[pair + half]);
-    return i < half ? a * c - b * s : b * c + a * s;
+    return i < half ? x[pair] * c - x[pair + half] * s : x[pair + half] * c + x[pair] * s;
   };
   std::vector<double> want(cache_size, -77.0);
   const std::vector<A> got = download(device_qkv);
@@ -196,28 +224,32 @@ void expect_rope(const RopeShape& shape, std::uint64_t seed) {
       if (i >= width || head >= hq) {  // k and v stay as they are
         EXPECT_EQ(to_double(got[at]), to_double(qkv[at]));
       } else {
-        expect_close(to_double(got[at]), rotated(t, head, e), 1e-6, rounding<A>() + 1e-6, i);
+        expect_close(to_double(got[at]), rotated(t, head, e), 4e-6, rounding<A>() + 1e-6, i);
       }
       if (i >= width || head < hq) continue;
       const std::int64_t slot = slots[static_cast<std::size_t>(t)];
       const int kv = (head - hq) % hkv, is_v = (head - hq) / hkv;
       const std::int64_t tile = ((slot / block_size) * hkv + kv) * 2 + is_v;
       want[static_cast<std::size_t>((tile * block_size + slot % block_size) * d + e)] =
-          is_v ? to_double(qkv[at]) : rotated(t, head, e);
+          is_v ? heads[static_cast<std::size_t>(t * width + i)] : rotated(t, head, e);
     }
   const std::vector<Cache> stored = download(cache);
   for (std::size_t i = 0; i < cache_size; ++i)
-    expect_close(to_double(stored[i]), want[i], 1e-6, rounding<Cache>() + 1e-6, static_cast<std::int64_t>(i));
+    expect_close(to_double(stored[i]), want[i], 4e-6, rounding<Cache>() + 1e-6, static_cast<std::int64_t>(i));
 }
 
-TYPED_TEST(ElementwiseKernels, RotateAndStoreKeysAndValues) {
+TYPED_TEST(ElementwiseKernels, TransformHeadsAndStoreKeysAndValues) {
   const RopeShape shapes[] = {{9, 3, 64, 64, 16, 5},    {4, 4, 32, 32, 2, 7},   {8, 1, 128, 64, 16, 3},
                               {2, 2, 80, 80, 16, 4},    {1, 1, 256, 256, 6, 2}, {3, 1, 20, 12, 4, 5},
                               {32, 8, 128, 128, 16, 1}, {2, 1, 96, 32, 16, 6},  {2, 1, 64, 0, 16, 3}};
   std::uint64_t seed = 50;
   for (const RopeShape& shape : shapes) {
-    expect_rope<TypeParam, bf16>(shape, ++seed);
-    expect_rope<TypeParam, float>(shape, ++seed);
+    expect_rope<TypeParam, bf16>(shape, false, Norm::kNone, ++seed);
+    expect_rope<TypeParam, float>(shape, false, Norm::kNone, ++seed);
+    expect_rope<TypeParam, bf16>(shape, true, Norm::kNone, ++seed);
+    expect_rope<TypeParam, bf16>(shape, false, Norm::kByHead, ++seed);
+    expect_rope<TypeParam, float>(shape, true, Norm::kByHead, ++seed);
+    expect_rope<TypeParam, bf16>(shape, true, Norm::kJoined, ++seed);
   }
 }
 
