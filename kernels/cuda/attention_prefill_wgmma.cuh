@@ -87,9 +87,9 @@ DEV_INLINE void copy_panels(const dev::TensorMap2D* cache, int row, dev::bf16* s
                      panel * kPanelColumns, row, mbarrier);
 }
 
-/// Clears V of keys [first, kKeys) of a stage.
+/// Clears rows [first, kKeys) of a stage.
 template <int D>
-DEV_INLINE void clear_values(dev::bf16* stage, int first, int lane) {
+DEV_INLINE void clear_rows(dev::bf16* stage, int first, int lane) {
   using Shape = WgmmaPrefillShape<D>;
   const int count = (Shape::kKeys - first) * kPanelColumns / 8;
   for (int panel = 0; panel < Shape::kPanels; ++panel)
@@ -113,17 +113,20 @@ DEV_INLINE void stream_tiles(const AttentionArgs& args, const dev::TensorMap2D* 
     const int row = lane < Shape::kKeys / kBoxTokens
                         ? cache_row(args.kv, table, first_key + lane * kBoxTokens, length, block.work.kv_head)
                         : -1;
-    dev::mbarrier_wait_parity(&mbarriers.key_empty[stage], parity);
-    copy_panels<D>(cache, row, block.keys + stage * Shape::kStage, &mbarriers.key_full[stage], lane);
-    dev::mbarrier_wait_parity(&mbarriers.value_empty[stage], parity);
+    const int value_row = row < 0 ? -1 : row + args.kv.block_size, num_keys = length - first_key;
+    dev::bf16* keys = block.keys + stage * Shape::kStage;
     dev::bf16* values = block.values + stage * Shape::kStage;
-    const int value_row = row < 0 ? -1 : row + args.kv.block_size;
-    if (first_key + Shape::kKeys <= length) {
+    dev::mbarrier_wait_parity(&mbarriers.key_empty[stage], parity);
+    if (num_keys < Shape::kKeys)
+      clear_rows<D>(keys, (num_keys + kBoxTokens - 1) / kBoxTokens * kBoxTokens, lane);
+    copy_panels<D>(cache, row, keys, &mbarriers.key_full[stage], lane);
+    dev::mbarrier_wait_parity(&mbarriers.value_empty[stage], parity);
+    if (num_keys >= Shape::kKeys) {
       copy_panels<D>(cache, value_row, values, &mbarriers.value_full[stage], lane);
-    } else {  // the last tile, not full
+    } else {  // the last tile
       copy_panels<D>(cache, value_row, values, &mbarriers.last_values, lane);
       dev::mbarrier_wait_parity(&mbarriers.last_values, 0);
-      clear_values<D>(values, length - first_key, lane);
+      clear_rows<D>(values, num_keys, lane);
       if (lane == 0) dev::mbarrier_arrive(&mbarriers.value_full[stage]);
     }
   }
