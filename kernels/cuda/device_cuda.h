@@ -180,6 +180,18 @@ DEV_INLINE void bulk_g2s(void* shared, const void* global, unsigned bytes, std::
       "l"(global), "r"(bytes), "r"(smem_u32(mbarrier))
       : "memory");
 }
+/// The same for what is read once: first to leave L2.
+DEV_INLINE void bulk_g2s_once(void* shared, const void* global, unsigned bytes, std::uint64_t* mbarrier) {
+  DEV_SM90_ASM(
+      "{\n"
+      ".reg .b64 policy;\n"
+      "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, "
+      "[%3], policy;\n"
+      "}" ::"r"(smem_u32(shared)),
+      "l"(global), "r"(bytes), "r"(smem_u32(mbarrier))
+      : "memory");
+}
 
 /// How 16-byte chunks are permuted within spans of shared memory; the values are wgmma descriptors'.
 enum class Swizzle : int { None = 0, B128 = 1, B64 = 2, B32 = 3 };
@@ -218,24 +230,28 @@ template <int kPendingGroups>
 DEV_INLINE void wgmma_wait() {
   DEV_SM90A_ASM("wgmma.wait_group.sync.aligned %0;" ::"n"(kPendingGroups) : "memory");
 }
-/// d (+)= a b^T for a [64, 16] and b [64, 16] K-major in shared memory, in bf16; a warpgroup. Accumulator i
-/// of thread t is row 16 (t / 32) + t % 32 / 4 + 8 (i / 2 % 2), column 8 (i / 4) + 2 (t % 4) + i % 2.
-DEV_INLINE void wgmma_m64n64k16_bf16(float (&d)[32], std::uint64_t a, std::uint64_t b, bool accumulate) {
-  DEV_SM90A_ASM(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %34, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, 0, 0;\n"
-      "}"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
-        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-        "+f"(d[30]), "+f"(d[31])
-      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
+// Between kernels and blocks
+// ------------------------------------------------------------------------------------
+
+/// In a kernel launched with launch_dependent: waits until the kernels before it have finished and their
+/// writes are visible. Before it only what they do not write may be read, and nothing that they touch
+/// written.
+DEV_INLINE void wait_for_prior_kernels() { DEV_SM90_ASM("griddepcontrol.wait;" ::: "memory"); }
+/// Lets the next kernel start, if it was launched with launch_dependent, once every block has come here or
+/// ended.
+DEV_INLINE void allow_next_kernel() { DEV_SM90_ASM("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+/// A flag in global memory between blocks: who sees what was stored sees what was written before it.
+DEV_INLINE std::uint32_t ld_acquire(const std::uint32_t* flag) {
+  std::uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
+  return value;
 }
+DEV_INLINE void st_release(std::uint32_t* flag, std::uint32_t value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+}
+/// Asks for a line of global memory in L2.
+DEV_INLINE void prefetch_l2(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
 
 }  // namespace redline::cuda::dev
 

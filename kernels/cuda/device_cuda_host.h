@@ -18,22 +18,47 @@ namespace redline::cuda::dev {
 /// Throws DeviceError, naming the call, unless it succeeded.
 void check(cudaError_t error, const char* call);
 
+/// Launches with the attributes that both forms of launch need.
 template <class... Parameters, class... Arguments>
-inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
-                   stream_t stream, Arguments&&... arguments) {
+inline void launch_with(bool dependent, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                        std::size_t dynamic_shared_bytes, stream_t stream, Arguments&&... arguments) {
   const auto* const function = reinterpret_cast<const void*>(kernel);
   if (dynamic_shared_bytes > 48 * 1024) {
     check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(dynamic_shared_bytes)),
           "cudaFuncSetAttribute(MaxDynamicSharedMemorySize)");
   }
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = dynamic_shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = dependent ? 1 : 0;
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-  const auto launch_with = [&](auto&... value) {
+  const auto launch = [&](auto&... value) {
     void* pointers[] = {const_cast<void*>(static_cast<const void*>(&value))..., nullptr};
-    check(cudaLaunchKernel(function, grid, block, pointers, dynamic_shared_bytes, stream),
-          "cudaLaunchKernel");
+    check(cudaLaunchKernelExC(&config, function, pointers), "cudaLaunchKernelExC");
   };
-  std::apply(launch_with, values);
+  std::apply(launch, values);
+}
+
+/// Runs `kernel` after what `stream` was given before.
+template <class... Parameters, class... Arguments>
+inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+                   stream_t stream, Arguments&&... arguments) {
+  launch_with(false, kernel, grid, block, dynamic_shared_bytes, stream,
+              std::forward<Arguments>(arguments)...);
+}
+/// The same, but the kernel may start before the one before it has ended (programmatic dependent launch): it
+/// calls wait_for_prior_kernels before it touches what that one writes. Before sm_90 it is launch.
+template <class... Parameters, class... Arguments>
+inline void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                             std::size_t dynamic_shared_bytes, stream_t stream, Arguments&&... arguments) {
+  launch_with(true, kernel, grid, block, dynamic_shared_bytes, stream, std::forward<Arguments>(arguments)...);
 }
 
 /// A row-major matrix [outer, inner] seen in boxes of [box_outer, box_inner] elements. A box's row is at most

@@ -78,6 +78,10 @@ void mbarrier_wait_parity(std::uint64_t* mbarrier, unsigned parity, EMU_HERE);
 inline void fence_mbarrier_init() {}
 inline void fence_proxy_async() {}
 void bulk_g2s(void* shared, const void* global, unsigned bytes, std::uint64_t* mbarrier, EMU_HERE);
+inline void bulk_g2s_once(void* shared, const void* global, unsigned bytes, std::uint64_t* mbarrier,
+                          EMU_HERE) {
+  bulk_g2s(shared, global, bytes, mbarrier, emu_here);
+}
 
 enum class Swizzle : int { None = 0, B128 = 1, B64 = 2, B32 = 3 };
 struct TensorMap2D {
@@ -107,24 +111,39 @@ inline void wgmma_wait() {
 }
 void wgmma_bf16(float* d, int n, const std::uint32_t* a_registers, std::uint64_t a, std::uint64_t b,
                 bool accumulate, bool b_transposed, emulation::Location where);
-inline void wgmma_m64n64k16_bf16(float (&d)[32], std::uint64_t a, std::uint64_t b, bool accumulate,
-                                 EMU_HERE) {
-  wgmma_bf16(d, 64, nullptr, a, b, accumulate, false, emu_here);
-}
 inline void wgmma_hold(float&) {}
-template <int kColumns>
+template <bool kBTransposed = false, int kColumns>
 inline void wgmma_ss(float (&d)[kColumns][4], std::uint64_t a, std::uint64_t b, bool accumulate, EMU_HERE) {
-  wgmma_bf16(&d[0][0], kColumns * 8, nullptr, a, b, accumulate, false, emu_here);
+  wgmma_bf16(&d[0][0], kColumns * 8, nullptr, a, b, accumulate, kBTransposed, emu_here);
 }
-template <int kColumns>
+template <bool kBTransposed = true, int kColumns>
 inline void wgmma_rs(float (&d)[kColumns][4], const std::uint32_t (&a)[4], std::uint64_t b, bool accumulate,
                      EMU_HERE) {
-  wgmma_bf16(&d[0][0], kColumns * 8, a, 0, b, accumulate, true, emu_here);
+  wgmma_bf16(&d[0][0], kColumns * 8, a, 0, b, accumulate, kBTransposed, emu_here);
 }
 template <int kRegisters>
-inline void shrink_registers() {}
+inline void shrink_registers() {
+  static_assert(kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0);
+}
 template <int kRegisters>
-inline void grow_registers() {}
+inline void grow_registers() {
+  static_assert(kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0);
+}
+
+// Between kernels and blocks
+// ----------------------------------------------------------------------------------
+
+inline void wait_for_prior_kernels() {}
+inline void allow_next_kernel() {}
+inline std::uint32_t ld_acquire(const std::uint32_t* flag) {
+  emulation::note_access(flag, sizeof *flag, false, true, __builtin_return_address(0));
+  return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+inline void st_release(std::uint32_t* flag, std::uint32_t value) {
+  emulation::note_access(flag, sizeof *flag, true, true, __builtin_return_address(0));
+  __atomic_store_n(flag, value, __ATOMIC_RELEASE);
+}
+inline void prefetch_l2(const void*) {}
 
 // Launch ----------------------------------------------------------------------------------------------------
 
@@ -145,5 +164,9 @@ inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
     emulation::launch(run, &call, grid, block, dynamic_shared_bytes);
   });
 }
-
+template <class... Parameters, class... Arguments>
+inline void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                             std::size_t dynamic_shared_bytes, stream_t stream, Arguments&&... arguments) {
+  launch(kernel, grid, block, dynamic_shared_bytes, stream, std::forward<Arguments>(arguments)...);
+}
 }  // namespace redline::cuda::dev

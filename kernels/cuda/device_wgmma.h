@@ -1,11 +1,12 @@
-// wgmma of bf16 under nvcc, in the shapes that kernels use: part of the device header.
+// wgmma of bf16 under nvcc: part of the device header. One specialisation for each width, written by macros
+// because inline PTX names its operands by number.
 //
-// A warpgroup computes d (+)= a b^T for a [64, 16] and b [N, 16], asynchronously until wgmma_wait. d[j] is
-// the mma.m16n8k16 accumulator of columns 8 j ... for the warp's 16 rows. wgmma_ss: a in shared memory, both
-// K-major. wgmma_rs: a in registers, the A fragment of mma.m16n8k16 for the warp's 16 rows; b row-contiguous
-// (the transpose of what it would be K-major): 64 elements of a row of k in a span, 8 of k a swizzle atom,
-// further k a descriptor's stride apart, further rows its leading bytes.
+// A warpgroup computes d (+)= a b for a [64, 16] and b [16, N], N = 8 kColumns, asynchronously until
+// wgmma_wait. d[j] is the mma.m16n8k16 accumulator of columns 8 j to 8 j + 7 for the warp's 16 rows: warp w
+// of the group holds rows 16 w and on. Columns of 8: 1, 2, 4, 8, 12, 16, 32.
 #pragma once
+
+#include <cstdint>
 
 namespace redline::cuda::dev {
 
@@ -23,137 +24,97 @@ DEV_INLINE void grow_registers() {
 }
 
 // clang-format off
-DEV_INLINE void wgmma_ss(float (&d)[8][4], std::uint64_t a, std::uint64_t b, bool accumulate) {
-  DEV_SM90A_ASM(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %34, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
-      "%26,%27,%28,%29,%30,%31"
-      "}, %32, %33, p, 1, 1, 0, 0;\n"
-      "}"
-      :
-        "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
-        "+f"(d[7][2]), "+f"(d[7][3])
-      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
-}
+#define DEV_F1(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+#define DEV_F2(j) DEV_F1(j), DEV_F1((j) + 1)
+#define DEV_F4(j) DEV_F2(j), DEV_F2((j) + 2)
+#define DEV_F8(j) DEV_F4(j), DEV_F4((j) + 4)
+#define DEV_F12(j) DEV_F8(j), DEV_F4((j) + 8)
+#define DEV_F16(j) DEV_F8(j), DEV_F8((j) + 8)
+#define DEV_F32(j) DEV_F16(j), DEV_F16((j) + 16)
 
-DEV_INLINE void wgmma_ss(float (&d)[16][4], std::uint64_t a, std::uint64_t b, bool accumulate) {
-  DEV_SM90A_ASM(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
-      "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"
-      "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-      "}, %64, %65, p, 1, 1, 0, 0;\n"
-      "}"
-      :
-        "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
-        "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3]),
-        "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]), "+f"(d[10][1]),
-        "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]),
-        "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]),
-        "+f"(d[13][2]), "+f"(d[13][3]), "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]),
-        "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
-      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
-}
+#define DEV_D1 "%0,%1,%2,%3"
+#define DEV_D2 DEV_D1 \
+  ",%4,%5,%6,%7"
+#define DEV_D4 DEV_D2 \
+  ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define DEV_D8 DEV_D4 \
+  ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define DEV_D12 DEV_D8 \
+  ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define DEV_D16 DEV_D12 \
+  ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define DEV_D32 DEV_D16 \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79" \
+  ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95" \
+  ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111" \
+  ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
-DEV_INLINE void wgmma_rs(float (&d)[8][4], const std::uint32_t (&a)[4], std::uint64_t b, bool accumulate) {
-  DEV_SM90A_ASM(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %37, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
-      "%26,%27,%28,%29,%30,%31"
-      "}, {%32,%33,%34,%35}, %36, p, 1, 1, 1;\n"
-      "}"
-      :
-        "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
-        "+f"(d[7][2]), "+f"(d[7][3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)));
-}
+template <int kColumns, bool kBTransposed>
+struct Wgmma;
 
-DEV_INLINE void wgmma_rs(float (&d)[16][4], const std::uint32_t (&a)[4], std::uint64_t b, bool accumulate) {
-  DEV_SM90A_ASM(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %69, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
-      "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"
-      "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-      "}, {%64,%65,%66,%67}, %68, p, 1, 1, 1;\n"
-      "}"
-      :
-        "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
-        "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3]),
-        "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]), "+f"(d[10][1]),
-        "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]),
-        "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]),
-        "+f"(d[13][2]), "+f"(d[13][3]), "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]),
-        "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)));
-}
+// N: 8 COLUMNS. Then the numbers of the operands that follow the accumulators.
+#define DEV_WGMMA(COLUMNS, N, O0, O1, O2, O3, O4, O5, O6)                                                       \
+  template <bool kBTransposed>                                                                                  \
+  struct Wgmma<COLUMNS, kBTransposed> {                                                                         \
+    static DEV_INLINE void ss(float (&d)[COLUMNS][4], std::uint64_t a, std::uint64_t b, bool accumulate) {      \
+      DEV_SM90A_ASM("{\n"                                                                                       \
+                    ".reg .pred p;\n"                                                                           \
+                    "setp.ne.b32 p, " O2 ", 0;\n"                                                               \
+                    "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" DEV_D##COLUMNS "}, "           \
+                    O0 ", " O1 ", p, 1, 1, 0, " O3 ";\n"                                                        \
+                    "}"                                                                                         \
+                    : DEV_F##COLUMNS(0)                                                                         \
+                    : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(kBTransposed)));  \
+    }                                                                                                           \
+    static DEV_INLINE void rs(float (&d)[COLUMNS][4], const std::uint32_t (&a)[4], std::uint64_t b,             \
+                              bool accumulate) {                                                                \
+      DEV_SM90A_ASM("{\n"                                                                                       \
+                    ".reg .pred p;\n"                                                                           \
+                    "setp.ne.b32 p, " O5 ", 0;\n"                                                               \
+                    "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" DEV_D##COLUMNS "}, {"          \
+                    O0 "," O1 "," O2 "," O3 "}, " O4 ", p, 1, 1, " O6 ";\n"                                     \
+                    "}"                                                                                         \
+                    : DEV_F##COLUMNS(0)                                                                         \
+                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)),    \
+                      "n"(static_cast<int>(kBTransposed)));                                                     \
+    }                                                                                                           \
+  };
+DEV_WGMMA(1, 8, "%4", "%5", "%6", "%7", "%8", "%9", "%10")
+DEV_WGMMA(2, 16, "%8", "%9", "%10", "%11", "%12", "%13", "%14")
+DEV_WGMMA(4, 32, "%16", "%17", "%18", "%19", "%20", "%21", "%22")
+DEV_WGMMA(8, 64, "%32", "%33", "%34", "%35", "%36", "%37", "%38")
+DEV_WGMMA(12, 96, "%48", "%49", "%50", "%51", "%52", "%53", "%54")
+DEV_WGMMA(16, 128, "%64", "%65", "%66", "%67", "%68", "%69", "%70")
+DEV_WGMMA(32, 256, "%128", "%129", "%130", "%131", "%132", "%133", "%134")
 
-DEV_INLINE void wgmma_rs(float (&d)[32][4], const std::uint32_t (&a)[4], std::uint64_t b, bool accumulate) {
-  DEV_SM90A_ASM(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %133, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
-      "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"
-      "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,"
-      "%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,"
-      "%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,"
-      "%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
-      "}, {%128,%129,%130,%131}, %132, p, 1, 1, 1;\n"
-      "}"
-      :
-        "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
-        "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3]),
-        "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]), "+f"(d[10][1]),
-        "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]),
-        "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]),
-        "+f"(d[13][2]), "+f"(d[13][3]), "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]),
-        "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3]), "+f"(d[16][0]), "+f"(d[16][1]),
-        "+f"(d[16][2]), "+f"(d[16][3]), "+f"(d[17][0]), "+f"(d[17][1]), "+f"(d[17][2]), "+f"(d[17][3]),
-        "+f"(d[18][0]), "+f"(d[18][1]), "+f"(d[18][2]), "+f"(d[18][3]), "+f"(d[19][0]), "+f"(d[19][1]),
-        "+f"(d[19][2]), "+f"(d[19][3]), "+f"(d[20][0]), "+f"(d[20][1]), "+f"(d[20][2]), "+f"(d[20][3]),
-        "+f"(d[21][0]), "+f"(d[21][1]), "+f"(d[21][2]), "+f"(d[21][3]), "+f"(d[22][0]), "+f"(d[22][1]),
-        "+f"(d[22][2]), "+f"(d[22][3]), "+f"(d[23][0]), "+f"(d[23][1]), "+f"(d[23][2]), "+f"(d[23][3]),
-        "+f"(d[24][0]), "+f"(d[24][1]), "+f"(d[24][2]), "+f"(d[24][3]), "+f"(d[25][0]), "+f"(d[25][1]),
-        "+f"(d[25][2]), "+f"(d[25][3]), "+f"(d[26][0]), "+f"(d[26][1]), "+f"(d[26][2]), "+f"(d[26][3]),
-        "+f"(d[27][0]), "+f"(d[27][1]), "+f"(d[27][2]), "+f"(d[27][3]), "+f"(d[28][0]), "+f"(d[28][1]),
-        "+f"(d[28][2]), "+f"(d[28][3]), "+f"(d[29][0]), "+f"(d[29][1]), "+f"(d[29][2]), "+f"(d[29][3]),
-        "+f"(d[30][0]), "+f"(d[30][1]), "+f"(d[30][2]), "+f"(d[30][3]), "+f"(d[31][0]), "+f"(d[31][1]),
-        "+f"(d[31][2]), "+f"(d[31][3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)));
-}
+#undef DEV_WGMMA
+#undef DEV_F1
+#undef DEV_D1
+#undef DEV_F2
+#undef DEV_D2
+#undef DEV_F4
+#undef DEV_D4
+#undef DEV_F8
+#undef DEV_D8
+#undef DEV_F12
+#undef DEV_D12
+#undef DEV_F16
+#undef DEV_D16
+#undef DEV_F32
+#undef DEV_D32
 // clang-format on
+
+/// a in shared memory, K-major. b there too: K-major, or, kBTransposed, with its N dimension contiguous.
+template <bool kBTransposed = false, int kColumns>
+DEV_INLINE void wgmma_ss(float (&d)[kColumns][4], std::uint64_t a, std::uint64_t b, bool accumulate) {
+  Wgmma<kColumns, kBTransposed>::ss(d, a, b, accumulate);
+}
+/// a in registers, the A fragment of mma.m16n8k16 for the warp's 16 rows; they must not change before
+/// wgmma_wait.
+template <bool kBTransposed = true, int kColumns>
+DEV_INLINE void wgmma_rs(float (&d)[kColumns][4], const std::uint32_t (&a)[4], std::uint64_t b,
+                         bool accumulate) {
+  Wgmma<kColumns, kBTransposed>::rs(d, a, b, accumulate);
+}
 
 }  // namespace redline::cuda::dev
