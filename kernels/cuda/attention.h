@@ -1,16 +1,18 @@
 // Paged attention on the device: what its kernels are given, how a step is divided among them, and the memory
 // that the division takes. Plain data and host functions; attention.cuh launches.
 //
-// Rows are divided in two. Sequences that compute one token (decode) are split along their cache: 64-token
-// tiles of every (row, unit), where a unit is a KV head and up to `heads_per_unit` of the query heads that
-// read it, are numbered through, and each block of a grid of fixed size takes an equal run of them.
-// Sequences that compute more (prefill, chunks after a cached prefix) are cut into tiles of query rows. The
-// division is made on the device, once a step, from the batch's arrays alone; so a captured graph replays for
-// any lengths.
+// Sequences are divided in two. Those that compute few tokens (decode, drafts to verify, the end of a prompt)
+// are split along their cache: 64-token tiles of every (few token rows, unit), where a unit is a KV head and
+// as many of the query heads that read it as a kernel takes, are numbered through, and each block of a grid
+// of fixed size takes an equal run of them. The others (prompts, chunks after a cached prefix) are cut into
+// tiles of query rows. The division is made on the device, once a step, from the batch's arrays alone; so a
+// captured graph replays for any lengths.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "kernels/batch.h"
@@ -29,7 +31,7 @@ enum class AttentionRung : std::uint8_t { kPlain, kMma, kWgmma };
 struct AttentionShape {
   int num_q_heads = 0;  // a multiple of num_kv_heads
   int num_kv_heads = 0;
-  int head_dim = 0;                      // at most 256
+  int head_dim = 0;                      // at most kMaxHeadDim
   DType activation_type = DType::kBF16;  // of q and out: bf16 or f32
   DType cache_type = DType::kBF16;       // bf16 or f32
   int num_sms = 0;                       // multiprocessors of the device
@@ -37,6 +39,7 @@ struct AttentionShape {
 };
 
 inline constexpr int kMaxHeadDim = 256;
+inline constexpr float kLog2E = 1.44269504088896f;  // softmax in powers of two
 inline constexpr int kSplitTileTokens = 64;
 inline constexpr int kSplitBlocksPerSm = 2;
 
@@ -50,52 +53,74 @@ inline AttentionRung highest_attention_rung(const AttentionShape& s, int block_s
   return hopper && block_size % 16 == 0 && s.head_dim >= 64 ? AttentionRung::kWgmma : AttentionRung::kMma;
 }
 
-/// Query heads that share one read of a KV head.
-inline int heads_per_unit(const AttentionShape& s) {
-  const int group = group_size(s);
-  if (s.rung != AttentionRung::kPlain) return group <= 8 && s.head_dim <= 128 ? 8 : 16;
-  for (const int heads : {1, 4})
-    if (group <= heads) return heads;
-  return 8;
+/// Whether a sequence with so many new tokens is split along its cache. To kMma and above, few are as many as
+/// four tiles of 16 (token, head) pairs hold.
+inline int max_split_tokens(const AttentionShape& s) {
+  if (s.rung == AttentionRung::kPlain) return std::numeric_limits<int>::max();
+  return std::max(1, 64 / group_size(s));
 }
-inline int units_per_kv_head(const AttentionShape& s) {
-  return (group_size(s) + heads_per_unit(s) - 1) / heads_per_unit(s);
-}
+
 inline int num_split_blocks(const AttentionShape& s) { return s.num_sms * kSplitBlocksPerSm; }
 /// Query rows of a prefill tile.
 inline int prefill_tile_rows(const AttentionShape& s) {
   return s.rung == AttentionRung::kWgmma || s.head_dim <= 128 ? 128 : 64;
 }
 
-/// What the host must know of a step to launch it: whether any row is split, and the exact number of prefill
-/// tiles. Both are zero for an empty step.
+/// What the host must know of a step to launch it. Whatever `longest_split` was when a graph was captured,
+/// its replays are right; told true, they are fast.
 struct AttentionCounts {
-  int num_split_rows = 0;
-  int num_prefill_tiles = 0;
+  int num_split_rows = 0;     // 0 or not decides a launch
+  int longest_split = 1;      // the most new tokens of a sequence that is split
+  int num_prefill_tiles = 0;  // exact
 };
 inline AttentionCounts count_attention_work(std::span<const SequenceWork> sequences,
                                             const AttentionShape& s) {
   AttentionCounts counts;
   const int rows = prefill_tile_rows(s);
   for (const SequenceWork& sequence : sequences) {
-    if (s.rung == AttentionRung::kPlain || sequence.num_new <= 1)
+    if (sequence.num_new <= max_split_tokens(s)) {
       counts.num_split_rows += sequence.num_new;
-    else
+      counts.longest_split = std::max(counts.longest_split, sequence.num_new);
+    } else {
       counts.num_prefill_tiles += (sequence.num_new + rows - 1) / rows;
+    }
   }
   return counts;
 }
 
-/// A token row whose attention is split along its cache of `length` tokens. `first_tile`: tiles of the rows
-/// listed before it.
-struct SplitRow {
+/// How (token, head) pairs that read one KV head are gathered: `num_pairs` a unit of work at most, of
+/// `num_tokens` tokens; `units_per_head` units cover the heads that share a KV head.
+struct SplitUnits {
+  int num_pairs = 1;
+  int num_tokens = 1;
+  int units_per_head = 1;
+};
+inline SplitUnits split_units(const AttentionShape& s, int longest_split) {
+  const int group = group_size(s);
+  SplitUnits units;
+  if (s.rung == AttentionRung::kPlain) {
+    units.num_pairs = group == 1 ? 1 : group <= 4 ? 4 : 8;
+  } else {
+    units.num_pairs = group <= 8 && longest_split == 1 && s.head_dim <= 128 ? 8 : 16;
+    units.num_tokens = std::max(1, units.num_pairs / group);
+  }
+  units.units_per_head = (group + units.num_pairs - 1) / units.num_pairs;
+  return units;
+}
+inline constexpr int kMaxSplitPairs = 16;
+
+/// Token rows [row, row + num_tokens) of a sequence, whose attention is split along its cache; the last of
+/// them sees `length` tokens. `first_tile`: tiles of the rows listed before.
+struct SplitRows {
   std::int32_t row = 0;
   std::int32_t table_start = 0;
   std::int32_t length = 0;
+  std::int32_t num_tokens = 0;
   std::int32_t first_tile = 0;
 };
-/// Where a block's run of tiles begins: tile `tile` of unit `unit` of the row at `index` in the list.
+/// Where a block's run of tiles begins: tile `tile` of unit `unit` of the rows at `index` in the list.
 struct SplitStart {
+  SplitRows rows;
   std::int32_t index = 0;
   std::int32_t unit = 0;
   std::int32_t tile = 0;
@@ -112,10 +137,10 @@ struct AttentionPlan {
   SplitStart* starts = nullptr;             // [num_split_blocks]
   std::int32_t* tickets = nullptr;          // [num_split_blocks] 0 between kernels
   std::int32_t* tiles_per_block = nullptr;  // [1]
-  SplitRow* rows = nullptr;                 // [max_tokens]
+  SplitRows* rows = nullptr;                // [max_tokens]
   PrefillTile* tiles = nullptr;             // [max_tokens / rows of a tile + max_sequences]
-  float* partial_sums = nullptr;            // [2 num_split_blocks, heads_per_unit, head_dim]
-  float* partial_scales = nullptr;  // [2 num_split_blocks, heads_per_unit, 2]: maximum, sum of weights
+  float* partial_sums = nullptr;            // [2 num_split_blocks, kMaxSplitPairs, head_dim]
+  float* partial_scales = nullptr;  // [2 num_split_blocks, kMaxSplitPairs, 2]: maximum, sum of weights
 };
 
 namespace detail {
@@ -134,8 +159,8 @@ inline std::size_t lay_out_attention_plan(AttentionPlan& plan, std::byte* base, 
   take(plan.tiles_per_block, 1);
   take(plan.rows, max_tokens);
   take(plan.tiles, max_tokens / prefill_tile_rows(s) + max_sequences);
-  take(plan.partial_sums, 2 * blocks * heads_per_unit(s) * s.head_dim);
-  take(plan.partial_scales, 2 * blocks * heads_per_unit(s) * 2);
+  take(plan.partial_sums, 2 * blocks * kMaxSplitPairs * s.head_dim);
+  take(plan.partial_scales, 2 * blocks * kMaxSplitPairs * 2);
   return used;
 }
 }  // namespace detail

@@ -1,9 +1,9 @@
-// Paged decode attention on tensor cores: the query heads that share a KV head are the rows of one m16n8k16
-// tile (8 or 16 of them), so K and V are read once for the group; each row is split along its cache
-// (attention_split.cuh). bf16 in, fp32 accumulation, online softmax.
+// Paged attention of few tokens on tensor cores: the (token, query head) pairs that read one KV head are the
+// rows of one m16n8k16 tile (8 or 16 of them), so K and V are read once for the group; each row is split
+// along its cache (attention_split.cuh). bf16 in, fp32 accumulation, online softmax.
 //
-// One block: a run of 64-token tiles of (row, unit). One warp: 16 tokens of each tile, with a ring of its own
-// in shared memory, filled by its own cp.async kStages - 1 steps ahead: warps meet only at the end of a
+// One block: a run of 64-token tiles of (rows, unit). One warp: 16 tokens of each tile, with a ring of its
+// own in shared memory, filled by its own cp.async kStages - 1 steps ahead: warps meet only at the end of a
 // segment. At the default block size a warp's 16 tokens are one cache block, 2 x 16 contiguous rows. Table
 // entries are read one step before their copies are issued.
 // Limit: memory bandwidth; (kStages - 1) x 4 x 2 x 16 rows in flight a block (64 KB at d = 128, two blocks
@@ -27,31 +27,40 @@ struct DecodeShape {
       static_cast<std::size_t>(kSplitWarps * kWarpElements) * sizeof(dev::bf16);
 };
 
-/// Registers of a warp: rows g and, if kHalves is 2, g + 8 of the tile.
+/// Registers of a warp: pairs g and, if kHalves is 2, g + 8 of the unit.
 template <int D, int kHalves>
 struct DecodeState {
   std::uint32_t q[D / 16][4];
-  float out[D / 8][4];  // rows that do not exist stay 0
+  float out[D / 8][4];  // pairs that do not exist stay 0
   float maximum[kHalves];
-  float sum[kHalves];  // this lane's share
+  float sum[kHalves];   // this lane's share
+  int length[kHalves];  // tokens that the pair sees
 };
 
-/// Reads the group's rows of q as A fragments, and clears the rest. Heads and columns that do not exist are
+/// Reads the pairs' rows of q as A fragments, and clears the rest. Pairs and columns that do not exist are
 /// zero.
 template <int D, int kHalves>
-DEV_INLINE void begin_decode(const AttentionArgs& args, std::int64_t row, int first_head, int num_heads,
+DEV_INLINE void begin_decode(const AttentionArgs& args, const SplitRows& rows, const SplitPairs& pairs,
                              int lane, DecodeState<D, kHalves>& state) {
-  const dev::bf16* q = reinterpret_cast<const dev::bf16*>(args.q) + row * args.q_stride;
+  const dev::bf16* q = reinterpret_cast<const dev::bf16*>(args.q);
+  const int head_dim = args.shape.head_dim;
 #pragma unroll
-  for (int step = 0; step < D / 16; ++step)
+  for (int half = 0; half < 2; ++half) {
+    const int pair = lane / 4 + half * 8, token = pair / pairs.num_heads;
+    const bool exists = half < kHalves && pair < pairs.num_pairs;
+    const std::int64_t start =
+        (rows.row + token) * args.q_stride + (pairs.first_head + pair - token * pairs.num_heads) * head_dim;
+    if (half < kHalves) state.length[half] = rows.length - rows.num_tokens + 1 + token;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int head = lane / 4 + i % 2 * 8, column = step * 16 + i / 2 * 8 + lane % 4 * 2;
-      state.q[step][i] = 0;
-      if (i % 2 < kHalves && head < num_heads && column < args.shape.head_dim)
-        state.q[step][i] =
-            *reinterpret_cast<const std::uint32_t*>(q + (first_head + head) * args.shape.head_dim + column);
-    }
+    for (int step = 0; step < D / 16; ++step)
+#pragma unroll
+      for (int i = half; i < 4; i += 2) {
+        const int column = step * 16 + i / 2 * 8 + lane % 4 * 2;
+        state.q[step][i] = 0;
+        if (exists && column < head_dim)
+          state.q[step][i] = *reinterpret_cast<const std::uint32_t*>(q + start + column);
+      }
+  }
 #pragma unroll
   for (int r = 0; r < kHalves; ++r) {
     state.maximum[r] = -INFINITY;
@@ -83,10 +92,10 @@ DEV_INLINE void copy_group(const AttentionArgs& args, int lane_row, dev::bf16* s
   }
 }
 
-/// Joins 16 tokens, of which the first `count` exist.
+/// Joins the 16 tokens from `first_token` on.
 template <int D, int kHalves>
-DEV_INLINE void attend_group(DecodeState<D, kHalves>& state, const dev::bf16* keys, int count, float scale,
-                             int lane) {
+DEV_INLINE void attend_group(DecodeState<D, kHalves>& state, const dev::bf16* keys, int first_token,
+                             float scale, int lane) {
   float scores[2][4] = {};
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
@@ -102,18 +111,20 @@ DEV_INLINE void attend_group(DecodeState<D, kHalves>& state, const dev::bf16* ke
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       float& score = scores[j / 2][2 * r + j % 2];
-      score = j / 2 * 8 + lane % 4 * 2 + j % 2 < count ? score * scale : -INFINITY;
+      const int token = first_token + j / 2 * 8 + lane % 4 * 2 + j % 2;
+      score = token < state.length[r] ? score * scale : -INFINITY;
       maximum = fmaxf(maximum, score);
     }
     maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 1));
     maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 2));
-    factor[r] = dev::ex2(state.maximum[r] - maximum);  // the first token exists: maximum is finite
+    const float base = maximum == -INFINITY ? 0 : maximum;  // a pair may see none of the tokens so far
+    factor[r] = dev::ex2(state.maximum[r] - base);
     state.maximum[r] = maximum;
     state.sum[r] *= factor[r];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       float& score = scores[j / 2][2 * r + j % 2];
-      score = dev::ex2(score - maximum);
+      score = dev::ex2(score - base);
       state.sum[r] += score;
     }
   }
@@ -142,28 +153,31 @@ template <int D, int kHalves>
 DEV_INLINE void attend_segment(const AttentionArgs& args, const SplitSegment& segment, int kv_head,
                                dev::bf16* ring, DecodeState<D, kHalves>& state) {
   using Shape = DecodeShape<D>;
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int32_t* table = args.batch.block_tables + segment.row.table_start;
+  const int warp = warp_index(), lane = lane_index();
+  const std::int32_t* table = args.batch.block_tables + segment.rows.table_start;
   const int begin = segment.first * kSplitTileTokens + warp * kGroupTokens;
-  const int end = min(segment.end * kSplitTileTokens, segment.row.length);
+  const int end = min(segment.end * kSplitTileTokens, segment.rows.length);
   const auto group_start = [&](int i) { return begin + i * kSplitTileTokens; };
   const auto look_up = [&](int i) {
     return lane < kGroupTokens ? cache_row(args.kv, table, group_start(i) + lane, end, kv_head) : -1;
   };
-  int next_row = look_up(0);
-  const auto copy = [&](int i) {  // group i, then looks up group i + 1
+  const auto copy = [&](int i, int lane_row) {
     if (group_start(i) < end)
-      copy_group<D>(args, next_row, ring + i % Shape::kStages * 2 * Shape::kHalfStage, lane);
+      copy_group<D>(args, lane_row, ring + i % Shape::kStages * 2 * Shape::kHalfStage, lane);
     dev::cp_async_commit();
-    next_row = look_up(i + 1);
   };
+  int lane_rows[Shape::kStages];
 #pragma unroll
-  for (int i = 0; i < Shape::kStages - 1; ++i) copy(i);
+  for (int i = 0; i < Shape::kStages; ++i) lane_rows[i] = look_up(i);
+#pragma unroll
+  for (int i = 0; i < Shape::kStages - 1; ++i) copy(i, lane_rows[i]);
+  int next_row = lane_rows[Shape::kStages - 1];
   for (int i = 0; group_start(i) < end; ++i) {
-    copy(i + Shape::kStages - 1);
+    copy(i + Shape::kStages - 1, next_row);
+    next_row = look_up(i + Shape::kStages);
     dev::cp_async_wait<Shape::kStages - 1>();
     __syncwarp();  // all lanes' copies of group i have landed
-    attend_group<D, kHalves>(state, ring + i % Shape::kStages * 2 * Shape::kHalfStage, end - group_start(i),
+    attend_group<D, kHalves>(state, ring + i % Shape::kStages * 2 * Shape::kHalfStage, group_start(i),
                              args.scale * kLog2E, lane);
     __syncwarp();  // the next copy fills this stage
   }
@@ -173,53 +187,52 @@ DEV_INLINE void attend_segment(const AttentionArgs& args, const SplitSegment& se
 
 template <int D, int kHalves>
 __global__ void __launch_bounds__(kSplitThreads, kSplitBlocksPerSm)
-    attention_decode(const __grid_constant__ AttentionArgs args, int units_per_head) {
+    attention_decode(const __grid_constant__ AttentionArgs args, SplitUnits units) {
   using Shape = DecodeShape<D>;
-  constexpr int kHeads = kHalves * 8;
-  static_assert(kHeads * D * sizeof(float) <= Shape::kWarpElements * sizeof(dev::bf16));
-  DEV_SHARED(float, scales, [kSplitWarps * kHeads * 2]);
+  constexpr int kPairs = kHalves * 8, kFloats = Shape::kWarpElements / 2;
+  static_assert(kPairs * D <= kFloats);
+  DEV_SHARED(float, scales, [kSplitWarps * kPairs * 2]);
   dev::bf16* shared = dev::dynamic_smem<dev::bf16>();
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = warp_index(), lane = lane_index();
   dev::bf16* ring = shared + warp * Shape::kWarpElements;
-  const int group = args.shape.num_q_heads / args.shape.num_kv_heads;
-  for_each_segment(args.plan, args.shape.num_kv_heads * units_per_head, [&](const SplitSegment& segment) {
-    const int kv_head = segment.unit / units_per_head, first = segment.unit % units_per_head * kHeads;
-    const int first_head = kv_head * group + first, num_heads = min(kHeads, group - first);
-    DecodeState<D, kHalves> state;
-    begin_decode<D, kHalves>(args, segment.row.row, first_head, num_heads, lane, state);
-    attend_segment<D, kHalves>(args, segment, kv_head, ring, state);
-    // The warp's part takes the place of its ring.
-    float* sums = reinterpret_cast<float*>(ring);
+  for_each_segment(args.plan, args.shape.num_kv_heads * units.units_per_head,
+                   [&](const SplitSegment& segment) {
+                     const SplitPairs pairs = find_pairs(args, segment, units);
+                     DecodeState<D, kHalves> state;
+                     begin_decode<D, kHalves>(args, segment.rows, pairs, lane, state);
+                     attend_segment<D, kHalves>(args, segment, pairs.kv_head, ring, state);
+                     // The warp's part takes the place of its ring.
+                     float* sums = reinterpret_cast<float*>(ring);
 #pragma unroll
-    for (int r = 0; r < kHalves; ++r) {
-      const int head = lane / 4 + r * 8;
-      float sum = state.sum[r];
-      sum += __shfl_xor_sync(kAllLanes, sum, 1);
-      sum += __shfl_xor_sync(kAllLanes, sum, 2);
-      if (lane % 4 == 0) {
-        scales[(warp * kHeads + head) * 2] = state.maximum[r];
-        scales[(warp * kHeads + head) * 2 + 1] = sum;
-      }
+                     for (int r = 0; r < kHalves; ++r) {
+                       const int pair = lane / 4 + r * 8;
+                       float sum = state.sum[r];
+                       sum += __shfl_xor_sync(kAllLanes, sum, 1);
+                       sum += __shfl_xor_sync(kAllLanes, sum, 2);
+                       if (lane % 4 == 0) {
+                         scales[(warp * kPairs + pair) * 2] = state.maximum[r];
+                         scales[(warp * kPairs + pair) * 2 + 1] = sum;
+                       }
 #pragma unroll
-      for (int i = 0; i < D / 8; ++i)
+                       for (int i = 0; i < D / 8; ++i)
 #pragma unroll
-        for (int e = 0; e < 2; ++e) sums[head * D + i * 8 + lane % 4 * 2 + e] = state.out[i][2 * r + e];
-    }
-    finish_segment<kHeads>(
-        args, segment, reinterpret_cast<const float*>(shared),
-        Shape::kWarpElements * static_cast<int>(sizeof(dev::bf16)) / static_cast<int>(sizeof(float)), D,
-        scales, first_head, num_heads);
-  });
+                         for (int e = 0; e < 2; ++e)
+                           sums[pair * D + i * 8 + lane % 4 * 2 + e] = state.out[i][2 * r + e];
+                     }
+                     finish_segment<kPairs>(args, segment, pairs, reinterpret_cast<const float*>(shared),
+                                            kFloats, D, scales);
+                   });
 }
 
 template <int D>
 inline void launch_decode_padded(const AttentionArgs& args, dev::stream_t stream) {
+  const SplitUnits units = split_units(args.shape, args.counts.longest_split);
   const auto run = [&](auto kernel) {
     dev::launch(kernel, dim3(static_cast<unsigned>(num_split_blocks(args.shape))), dim3(kSplitThreads),
-                DecodeShape<D>::kSharedBytes, stream, args, units_per_kv_head(args.shape));
+                DecodeShape<D>::kSharedBytes, stream, args, units);
   };
   if constexpr (D <= 128)
-    if (heads_per_unit(args.shape) == 8) return run(attention_decode<D, 1>);
+    if (units.num_pairs == 8) return run(attention_decode<D, 1>);
   run(attention_decode<D, 2>);
 }
 

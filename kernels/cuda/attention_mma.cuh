@@ -13,7 +13,6 @@
 
 namespace redline::cuda {
 
-inline constexpr float kLog2E = 1.44269504088896f;
 template <int D>
 inline constexpr int kSharedRow = D + 8;  // elements
 

@@ -97,11 +97,11 @@ DEV_INLINE void attend_plain(const AttentionArgs& args, const SplitSegment& segm
                              const float (&q)[kHeads][8], PlainState<kHeads>& state) {
   constexpr int kTokens = 32 / kLanes;                 // of a warp at a time
   constexpr int kUnroll = sizeof(Cache) == 2 ? 4 : 2;  // loads in flight: 2 kUnroll of 8 elements a thread
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = warp_index(), lane = lane_index();
   const int column = lane % kLanes * 8, head_dim = args.kv.head_dim, block_size = args.kv.block_size;
-  const std::int32_t* table = args.batch.block_tables + segment.row.table_start;
+  const std::int32_t* table = args.batch.block_tables + segment.rows.table_start;
   const Cache* cache = reinterpret_cast<const Cache*>(args.kv.data);
-  const int end = min(segment.end * kSplitTileTokens, segment.row.length);
+  const int end = min(segment.end * kSplitTileTokens, segment.rows.length);
   for (int base = segment.first * kSplitTileTokens + warp * kTokens; base < end;
        base += kSplitWarps * kTokens * kUnroll) {
     Octet<Cache> keys[kUnroll], raw_values[kUnroll];
@@ -131,7 +131,7 @@ DEV_INLINE void attend_plain(const AttentionArgs& args, const SplitSegment& segm
         for (int e = 0; e < 8; ++e) score += q[h][e] * key[e];
 #pragma unroll
         for (int offset = kLanes / 2; offset > 0; offset /= 2)
-          score += __shfl_xor_sync(0xffffffffu, score, offset);
+          score += __shfl_xor_sync(kAllLanes, score, offset);
         scores[u][h] = exists[u] ? score : -INFINITY;
       }
     }
@@ -146,8 +146,8 @@ DEV_INLINE void join_lanes(PlainState<kHeads>& state) {
   for (int h = 0; h < kHeads; ++h) {
 #pragma unroll
     for (int offset = kLanes; offset < 32; offset *= 2) {
-      const float other = __shfl_xor_sync(0xffffffffu, state.maximum[h], offset);
-      const float other_weight = __shfl_xor_sync(0xffffffffu, state.weight[h], offset);
+      const float other = __shfl_xor_sync(kAllLanes, state.maximum[h], offset);
+      const float other_weight = __shfl_xor_sync(kAllLanes, state.weight[h], offset);
       const float maximum = fmaxf(state.maximum[h], other);
       const float factor = rescale(state.maximum[h], maximum), other_factor = rescale(other, maximum);
       state.maximum[h] = maximum;
@@ -155,67 +155,66 @@ DEV_INLINE void join_lanes(PlainState<kHeads>& state) {
 #pragma unroll
       for (int e = 0; e < 8; ++e)
         state.sum[h][e] =
-            state.sum[h][e] * factor + __shfl_xor_sync(0xffffffffu, state.sum[h][e], offset) * other_factor;
+            state.sum[h][e] * factor + __shfl_xor_sync(kAllLanes, state.sum[h][e], offset) * other_factor;
     }
   }
 }
 
 template <class Cache, int kLanes, int kHeads>
-__global__ void __launch_bounds__(kSplitThreads)
-    attention_plain(const __grid_constant__ AttentionArgs args, int units_per_head) {
+__global__ void __launch_bounds__(kSplitThreads, kSplitBlocksPerSm)
+    attention_plain(const __grid_constant__ AttentionArgs args, SplitUnits units) {
   constexpr int kStride = kLanes * 8;
   DEV_SHARED(float, sums, [kSplitWarps * kHeads * kStride]);
   DEV_SHARED(float, scales, [kSplitWarps * kHeads * 2]);
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int column = lane % kLanes * 8, head_dim = args.shape.head_dim;
-  const int group = args.shape.num_q_heads / args.shape.num_kv_heads;
-  const float scale = args.scale * 1.44269504088896f;  // log2 e: scores in units of log 2
-  for_each_segment(args.plan, args.shape.num_kv_heads * units_per_head, [&](const SplitSegment& segment) {
-    const int kv_head = segment.unit / units_per_head, first = segment.unit % units_per_head * kHeads;
-    const int first_head = kv_head * group + first, num_heads = min(kHeads, group - first);
-    float q[kHeads][8];
-    PlainState<kHeads> state;
+  const int warp = warp_index(), lane = lane_index(), column = lane % kLanes * 8;
+  const int head_dim = args.shape.head_dim;
+  const float scale = args.scale * kLog2E;  // scores in units of log 2
+  for_each_segment(
+      args.plan, args.shape.num_kv_heads * units.units_per_head, [&](const SplitSegment& segment) {
+        const SplitPairs pairs = find_pairs(args, segment, units);  // of one token: a pair is a head
+        float q[kHeads][8];
+        PlainState<kHeads> state;
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) {
-      const std::int64_t start =
-          segment.row.row * args.q_stride + (first_head + min(h, num_heads - 1)) * head_dim;
-      if (args.shape.activation_type == DType::kBF16)
-        unpack(load_octet(reinterpret_cast<const dev::bf16*>(args.q) + start, column, head_dim), q[h]);
-      else
-        unpack(load_octet(reinterpret_cast<const float*>(args.q) + start, column, head_dim), q[h]);
-      state.maximum[h] = -INFINITY;
-      state.weight[h] = 0;
+        for (int h = 0; h < kHeads; ++h) {
+          const std::int64_t start =
+              segment.rows.row * args.q_stride + (pairs.first_head + min(h, pairs.num_heads - 1)) * head_dim;
+          if (args.shape.activation_type == DType::kBF16)
+            unpack(load_octet(reinterpret_cast<const dev::bf16*>(args.q) + start, column, head_dim), q[h]);
+          else
+            unpack(load_octet(reinterpret_cast<const float*>(args.q) + start, column, head_dim), q[h]);
+          state.maximum[h] = -INFINITY;
+          state.weight[h] = 0;
 #pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        q[h][e] *= scale;
-        state.sum[h][e] = 0;
-      }
-    }
-    attend_plain<Cache, kLanes, kHeads>(args, segment, kv_head, q, state);
-    join_lanes<kLanes>(state);
-    if (lane < kLanes) {
-#pragma unroll
-      for (int h = 0; h < kHeads; ++h) {
-#pragma unroll
-        for (int e = 0; e < 8; ++e) sums[(warp * kHeads + h) * kStride + column + e] = state.sum[h][e];
-        if (lane == 0) {
-          scales[(warp * kHeads + h) * 2] = state.maximum[h];
-          scales[(warp * kHeads + h) * 2 + 1] = state.weight[h];
+          for (int e = 0; e < 8; ++e) {
+            q[h][e] *= scale;
+            state.sum[h][e] = 0;
+          }
         }
-      }
-    }
-    finish_segment<kHeads>(args, segment, sums, kHeads * kStride, kStride, scales, first_head, num_heads);
-  });
+        attend_plain<Cache, kLanes, kHeads>(args, segment, pairs.kv_head, q, state);
+        join_lanes<kLanes>(state);
+        if (lane < kLanes) {
+#pragma unroll
+          for (int h = 0; h < kHeads; ++h) {
+#pragma unroll
+            for (int e = 0; e < 8; ++e) sums[(warp * kHeads + h) * kStride + column + e] = state.sum[h][e];
+            if (lane == 0) {
+              scales[(warp * kHeads + h) * 2] = state.maximum[h];
+              scales[(warp * kHeads + h) * 2 + 1] = state.weight[h];
+            }
+          }
+        }
+        finish_segment<kHeads>(args, segment, pairs, sums, kHeads * kStride, kStride, scales);
+      });
 }
 
 template <class Cache, int kLanes>
 inline void launch_plain_lanes(const AttentionArgs& args, dev::stream_t stream) {
-  const int units = units_per_kv_head(args.shape);
+  const SplitUnits units = split_units(args.shape, args.counts.longest_split);
   const auto run = [&](auto kernel) {
     dev::launch(kernel, dim3(static_cast<unsigned>(num_split_blocks(args.shape))), dim3(kSplitThreads), 0,
                 stream, args, units);
   };
-  switch (heads_per_unit(args.shape)) {
+  switch (units.num_pairs) {
     case 1:
       return run(attention_plain<Cache, kLanes, 1>);
     case 4:

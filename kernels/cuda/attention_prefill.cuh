@@ -41,7 +41,7 @@ template <int D>
 DEV_INLINE void copy_queries(const AttentionArgs& args, const PrefillWork& work, dev::bf16* shared) {
   using Shape = PrefillShape<D>;
   const dev::bf16* q = reinterpret_cast<const dev::bf16*>(args.q);
-  for (int i = static_cast<int>(threadIdx.x); i < Shape::kRows * Shape::kChunks; i += Shape::kThreads) {
+  for (int i = thread_index(); i < Shape::kRows * Shape::kChunks; i += Shape::kThreads) {
     const int row = i / Shape::kChunks, column = i % Shape::kChunks * 8, index = work.first_row + row;
     const bool exists = index < work.sequence.num_new && column < args.shape.head_dim;
     const std::int64_t source = exists ? (work.sequence.query_start + index) * args.q_stride +
@@ -60,7 +60,7 @@ DEV_INLINE void copy_keys_values(const AttentionArgs& args, const int* rows, dev
   const int head_dim = args.shape.head_dim;
 #pragma unroll 2
   for (int i = 0; i < Shape::kKeys * Shape::kChunks / Shape::kThreads; ++i) {
-    const int index = static_cast<int>(threadIdx.x) + i * Shape::kThreads;
+    const int index = thread_index() + i * Shape::kThreads;
     const int key = index / Shape::kChunks, column = index % Shape::kChunks * 8, row = rows[key];
     const bool exists = row >= 0 && column < head_dim;
     const dev::bf16* source =
@@ -147,7 +147,7 @@ template <int D>
 __global__ void __launch_bounds__(PrefillShape<D>::kThreads)
     attention_prefill(const __grid_constant__ AttentionArgs args) {
   using Shape = PrefillShape<D>;
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  const int thread = thread_index(), warp = warp_index(), lane = lane_index();
   const PrefillWork work = find_prefill_work(args, Shape::kRows);
   const std::int32_t* table = args.batch.block_tables + work.sequence.table_start;
   const int num_tiles = (work.length + Shape::kKeys - 1) / Shape::kKeys;

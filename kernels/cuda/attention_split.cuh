@@ -12,7 +12,7 @@
 #pragma once
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/elements.cuh"
 
 namespace redline::cuda {
 
@@ -21,7 +21,7 @@ inline constexpr int kSplitWarps = kSplitThreads / 32;
 
 /// One block's part of one unit: tiles [first, end) of the unit's `num_tiles`.
 struct SplitSegment {
-  SplitRow row;
+  SplitRows rows;
   int unit = 0;
   int first = 0;
   int end = 0;
@@ -29,25 +29,44 @@ struct SplitSegment {
   int unit_start = 0;  // the unit's first tile among all tiles
 };
 
-/// Calls body(segment) for each unit that this block's run touches.
+/// Calls body(segment) for each unit that this block's run touches. `units`: of all KV heads.
 template <class Body>
 DEV_INLINE void for_each_segment(const AttentionPlan& plan, int units, Body body) {
   const SplitStart start = plan.starts[blockIdx.x];
   int index = start.index, left = start.num_tiles;
-  SplitSegment segment{{}, start.unit, start.tile, 0, 0, 0};
+  SplitSegment segment{start.rows, start.unit, start.tile, 0, 0, 0};
   while (left > 0) {
-    segment.row = plan.rows[index];
-    segment.num_tiles = (segment.row.length + kSplitTileTokens - 1) / kSplitTileTokens;
+    segment.num_tiles = (segment.rows.length + kSplitTileTokens - 1) / kSplitTileTokens;
     segment.end = min(segment.num_tiles, segment.first + left);
-    segment.unit_start = segment.row.first_tile * units + segment.unit * segment.num_tiles;
+    segment.unit_start = segment.rows.first_tile * units + segment.unit * segment.num_tiles;
     body(segment);
     left -= segment.end - segment.first;
     segment.first = 0;
     if (++segment.unit == units) {
       segment.unit = 0;
-      ++index;
+      if (left > 0) segment.rows = plan.rows[++index];
     }
   }
+}
+
+/// The (token, head) pairs of a segment: pair p is token p / num_heads of its rows and head first_head +
+/// p % num_heads.
+struct SplitPairs {
+  int kv_head = 0;
+  int first_head = 0;
+  int num_heads = 0;
+  int num_pairs = 0;
+};
+DEV_INLINE SplitPairs find_pairs(const AttentionArgs& args, const SplitSegment& segment,
+                                 const SplitUnits& units) {
+  const int group = args.shape.num_q_heads / args.shape.num_kv_heads;
+  const int first = segment.unit % units.units_per_head * units.num_pairs;
+  SplitPairs pairs;
+  pairs.kv_head = segment.unit / units.units_per_head;
+  pairs.first_head = pairs.kv_head * group + first;
+  pairs.num_heads = min(units.num_pairs, group - first);
+  pairs.num_pairs = segment.rows.num_tokens * pairs.num_heads;
+  return pairs;
 }
 
 /// 2^(from - to), and 0 for a part without tokens (from = -inf).
@@ -60,37 +79,40 @@ DEV_INLINE void store_activation(const AttentionArgs& args, std::int64_t index, 
     reinterpret_cast<float*>(args.out)[index] = value;
 }
 
-/// Joins the parts of a block's warps, in shared memory (sums [warp][heads][stride], warps `warp_stride`
-/// floats apart; scales [warp][heads][2] = m, l), and writes the result: to args.out if the segment is all of
-/// its unit or this block takes the unit's last ticket, else to its slot. `first_head`: the unit's first
-/// query head; `num_heads` <= kHeads of them exist. Every thread of the block calls it, after writing its
-/// warp's part; on return, shared memory may be written again.
-template <int kHeads>
-DEV_INLINE void finish_segment(const AttentionArgs& args, const SplitSegment& segment, const float* sums,
-                               int warp_stride, int stride, const float* scales, int first_head,
-                               int num_heads) {
+/// Joins the parts of a block's warps, in shared memory (sums [warp][pair][stride], warps `warp_stride`
+/// floats apart; scales [warp][kPairs][2] = m, l), and writes the result: to args.out if the segment is all
+/// of its unit or this block takes the unit's last ticket, else to its slot. Every thread of the block calls
+/// it, after writing its warp's part; on return, shared memory may be written again.
+template <int kPairs>
+DEV_INLINE void finish_segment(const AttentionArgs& args, const SplitSegment& segment,
+                               const SplitPairs& pairs, const float* sums, int warp_stride, int stride,
+                               const float* scales) {
   const int head_dim = args.shape.head_dim, block = static_cast<int>(blockIdx.x);
   const bool whole = segment.end - segment.first == segment.num_tiles;
   const int slot = 2 * block + (segment.first == 0 ? 1 : 0);
-  const std::int64_t out = segment.row.row * args.out_stride + first_head * head_dim;
+  const auto store = [&](int pair, int column, float value) {
+    const std::int64_t row = segment.rows.row + pair / pairs.num_heads;
+    const int head = pairs.first_head + pair % pairs.num_heads;
+    store_activation(args, row * args.out_stride + head * head_dim + column, value);
+  };
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < num_heads * head_dim; i += kSplitThreads) {
-    const int head = i / head_dim, column = i % head_dim;
+  for (int i = thread_index(); i < pairs.num_pairs * head_dim; i += kSplitThreads) {
+    const int pair = i / head_dim, column = i % head_dim;
     float maximum = -INFINITY, weight = 0, sum = 0;
-    for (int w = 0; w < kSplitWarps; ++w) maximum = fmaxf(maximum, scales[(w * kHeads + head) * 2]);
+    for (int w = 0; w < kSplitWarps; ++w) maximum = fmaxf(maximum, scales[(w * kPairs + pair) * 2]);
     for (int w = 0; w < kSplitWarps; ++w) {
-      const float* part = scales + (w * kHeads + head) * 2;
+      const float* part = scales + (w * kPairs + pair) * 2;
       const float factor = rescale(part[0], maximum);
       weight += part[1] * factor;
-      sum += sums[w * warp_stride + head * stride + column] * factor;
+      sum += sums[w * warp_stride + pair * stride + column] * factor;
     }
     if (whole) {
-      store_activation(args, out + i, sum / weight);
+      store(pair, column, sum / weight);
     } else {
-      args.plan.partial_sums[(slot * kHeads + head) * head_dim + column] = sum;
+      args.plan.partial_sums[(slot * kPairs + pair) * head_dim + column] = sum;
       if (column == 0) {
-        args.plan.partial_scales[(slot * kHeads + head) * 2] = maximum;
-        args.plan.partial_scales[(slot * kHeads + head) * 2 + 1] = weight;
+        args.plan.partial_scales[(slot * kPairs + pair) * 2] = maximum;
+        args.plan.partial_scales[(slot * kPairs + pair) * 2 + 1] = weight;
       }
     }
   }
@@ -113,19 +135,20 @@ DEV_INLINE void finish_segment(const AttentionArgs& args, const SplitSegment& se
   if (!is_last) return;
   __threadfence();  // the others' parts, after their tickets
   const auto part_slot = [&](int b) { return 2 * b + (b == first_block ? 1 : 0); };
-  for (int i = static_cast<int>(threadIdx.x); i < num_heads * head_dim; i += kSplitThreads) {
-    const int head = i / head_dim, column = i % head_dim;
+  for (int i = thread_index(); i < pairs.num_pairs * head_dim; i += kSplitThreads) {
+    const int pair = i / head_dim, column = i % head_dim;
     float maximum = -INFINITY, weight = 0, sum = 0;
+#pragma unroll 4
     for (int b = first_block; b <= last_block; ++b) {
-      const float* part = args.plan.partial_scales + (part_slot(b) * kHeads + head) * 2;
-      const float joined = fmaxf(maximum, part[0]);
-      const float old_factor = rescale(maximum, joined), factor = rescale(part[0], joined);
-      weight = weight * old_factor + part[1] * factor;
-      sum = sum * old_factor +
-            args.plan.partial_sums[(part_slot(b) * kHeads + head) * head_dim + column] * factor;
+      const int part = part_slot(b) * kPairs + pair;
+      const float part_maximum = args.plan.partial_scales[part * 2];
+      const float joined = fmaxf(maximum, part_maximum);
+      const float old_factor = rescale(maximum, joined), factor = rescale(part_maximum, joined);
+      weight = weight * old_factor + args.plan.partial_scales[part * 2 + 1] * factor;
+      sum = sum * old_factor + args.plan.partial_sums[part * head_dim + column] * factor;
       maximum = joined;
     }
-    store_activation(args, out + i, sum / weight);
+    store(pair, column, sum / weight);
   }
 }
 

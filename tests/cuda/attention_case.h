@@ -89,8 +89,12 @@ class AttentionStep {
   std::span<const SequenceWork> work() const { return work_; }
   std::int64_t out_stride() const { return out_stride_; }
 
+  /// What the host counts of the step.
+  AttentionCounts counts() const { return count_attention_work(work_, case_.shape); }
+
   /// Runs the step; the attention itself `repeats` times on one plan. Returns out [T, out_stride].
-  StoredValues run(int repeats = 1) const {
+  StoredValues run(int repeats = 1) const { return run(repeats, counts()); }
+  StoredValues run(int repeats, const AttentionCounts& counts) const {
     const AttentionShape& shape = case_.shape;
     dev::Buffer<SequenceWork> work(work_, "sequences");
     dev::Buffer<std::int32_t> row_sequence(row_sequence_, "row_sequence"), tables(tables_, "block_tables");
@@ -109,7 +113,7 @@ class AttentionStep {
     args.batch.num_tokens = num_tokens();
     args.kv = {cache.get(), num_blocks_, case_.block_size, shape.num_kv_heads, shape.head_dim};
     args.plan = attention_plan(workspace.get(), shape, num_tokens(), num_sequences);
-    args.counts = count_attention_work(work_, shape);
+    args.counts = counts;
     args.q = q.get();
     args.out = device_out.get();
     args.q_stride = q_stride_;

@@ -34,11 +34,9 @@ bool runs_here(const AttentionCase& c) {
   return device.compute_major == 9 && device.compute_minor == 0;
 }
 
-void expect_right(const AttentionCase& c) {
-  if (!runs_here(c)) return;
+/// Every value within what the arithmetic allows, and nothing else written.
+void expect_right(const AttentionCase& c, const AttentionStep& step, const StoredValues& out) {
   SCOPED_TRACE(describe(c));
-  const AttentionStep step(c);
-  const StoredValues out = step.run();
   const auto stride = static_cast<std::size_t>(step.out_stride());
   const auto d = static_cast<std::size_t>(c.shape.head_dim);
   double worst = 0;
@@ -61,6 +59,12 @@ void expect_right(const AttentionCase& c) {
         ASSERT_TRUE(std::isnan(out.get(start + i))) << "written beyond the row's end";
     }
   EXPECT_GT(worst, 0) << "suspiciously exact";
+}
+
+void expect_right(const AttentionCase& c) {
+  if (!runs_here(c)) return;
+  const AttentionStep step(c);
+  expect_right(c, step, step.run());
 }
 
 // One sequence computes a token; the next ones several, some after a cached prefix.
@@ -123,6 +127,22 @@ TEST(CudaAttention, AttendsLongPromptsAndChunksAfterThem) {
   for (const AttentionRung rung : {AttentionRung::kMma, AttentionRung::kWgmma}) {
     expect_right({{{0, 300}, {1000, 129}, {129, 1}}, on_rung(shape_of(2, 1, 128), rung), 16, 7});
     expect_right({{{257, 130}}, on_rung(shape_of(2, 1, 256), rung), 48, 8});
+  }
+}
+
+TEST(CudaAttention, SplitsFewTokensAlongTheirPrefixWhateverTheHostToldOfThem) {
+  for (const auto& [num_q_heads, num_kv_heads, head_dim] :
+       {std::tuple{8, 2, 64}, std::tuple{7, 1, 128}, std::tuple{2, 2, 128}, std::tuple{16, 1, 64},
+        std::tuple{2, 1, 256}}) {
+    AttentionCase c{{{500, 4}, {0, 3}, {129, 2}, {62, 4}, {5, 1}, {190, 3}}, {}, 16, 15};
+    c.shape = shape_of(num_q_heads, num_kv_heads, head_dim);
+    const AttentionStep step(c);
+    AttentionCounts counts = step.counts();
+    ASSERT_EQ(counts.longest_split, 4);
+    ASSERT_EQ(counts.num_prefill_tiles, 0);
+    expect_right(c, step, step.run(1, counts));
+    counts.longest_split = 1;
+    expect_right(c, step, step.run(1, counts));
   }
 }
 
