@@ -173,8 +173,26 @@ DEV_INLINE void hold(float (&accumulators)[kColumns][4]) {
     for (int e = 0; e < 4; ++e) dev::wgmma_hold(accumulators[i][e]);
 }
 
+/// Named barriers by which warpgroups hand each other the tensor cores: `mine` is waited for by all of a
+/// warpgroup, `other` announced to.
+struct WgmmaTurns {
+  static constexpr int kFirstBarrier = 1;
+  int warpgroup;
+  int count;  // turns that both take; the second warpgroup may have one tile more
+
+  DEV_INLINE void begin() const {
+    if (warpgroup == 1 && count > 0) dev::bar_arrive(kFirstBarrier, 256);
+  }
+  DEV_INLINE void wait(int turn) const {
+    if (turn <= count) dev::bar_sync(kFirstBarrier + warpgroup, 256);
+  }
+  DEV_INLINE void pass(int turn) const {
+    if (turn + warpgroup <= count) dev::bar_arrive(kFirstBarrier + 1 - warpgroup, 256);
+  }
+};
+
 /// A consumer warpgroup.
-template <int D>
+template <int D, bool kTurns>
 DEV_INLINE void attend_rows(const AttentionArgs& args, const WgmmaPrefillBlock<D>& block, int warpgroup) {
   using Shape = WgmmaPrefillShape<D>;
   constexpr int kScores = Shape::kKeys / 8;
@@ -183,7 +201,11 @@ DEV_INLINE void attend_rows(const AttentionArgs& args, const WgmmaPrefillBlock<D
   const int first_position = block.work.sequence.num_cached + block.work.first_row + first_row;
   const int warp_position = first_position + warp_index() % 4 * 16;
   // At most the last tile lies beyond this warpgroup's diagonal: nobody waits for it to leave that one.
-  const int num_tiles = (min(block.work.length, first_position + 64) + Shape::kKeys - 1) / Shape::kKeys;
+  const auto tiles_to = [&](int position) {
+    return (min(block.work.length, position) + Shape::kKeys - 1) / Shape::kKeys;
+  };
+  const int num_tiles = tiles_to(first_position + 64);
+  const WgmmaTurns turns{warpgroup, tiles_to(first_position - first_row + 64) - 1};
   const float scale = args.scale * kLog2E;
   WgmmaMbarriers& mbarriers = *block.mbarriers;
 
@@ -202,7 +224,7 @@ DEV_INLINE void attend_rows(const AttentionArgs& args, const WgmmaPrefillBlock<D
   const auto weigh = [&](int tile) {
     hold(scores);
     leave(mbarriers.key_empty, tile);
-    if ((tile + 1) * Shape::kKeys > warp_position)
+    if ((tile + 1) * Shape::kKeys - 1 > warp_position)
       mask_scores(scores, tile * Shape::kKeys, warp_position, lane);
     weigh_scores(scores, maximum, sum, factor, scale);
   };
@@ -211,6 +233,7 @@ DEV_INLINE void attend_rows(const AttentionArgs& args, const WgmmaPrefillBlock<D
     for (int j = 0; j < kScores / 2; ++j) pack_weights(weights[j], scores, j);
   };
 
+  if constexpr (kTurns) turns.begin();
   wait(mbarriers.key_full, 0);
   start_scores<D>(scores, queries, block.keys);
   dev::wgmma_wait<0>();
@@ -218,11 +241,13 @@ DEV_INLINE void attend_rows(const AttentionArgs& args, const WgmmaPrefillBlock<D
   pack();
   for (int i = 1; i < num_tiles; ++i) {
     wait(mbarriers.key_full, i);
+    if constexpr (kTurns) turns.wait(i);
     hold(scores);
     start_scores<D>(scores, queries, block.keys + i % Shape::kStages * Shape::kStage);
     wait(mbarriers.value_full, i - 1);
     hold(out);
     start_values<D>(out, weights, block.values + (i - 1) % Shape::kStages * Shape::kStage);
+    if constexpr (kTurns) turns.pass(i);
     dev::wgmma_wait<1>();  // the scores
     weigh(i);
     dev::wgmma_wait<0>();  // the output
@@ -239,7 +264,7 @@ DEV_INLINE void attend_rows(const AttentionArgs& args, const WgmmaPrefillBlock<D
   write_row_tile(args, block.work, out, sum, block.work.first_row + first_row + warp_index() % 4 * 16, lane);
 }
 
-template <int D>
+template <int D, bool kTurns>
 __global__ void __launch_bounds__(WgmmaPrefillShape<D>::kThreads, 1)
     attention_prefill_wgmma(const __grid_constant__ AttentionArgs args,
                             const __grid_constant__ dev::TensorMap2D cache) {
@@ -270,11 +295,11 @@ __global__ void __launch_bounds__(WgmmaPrefillShape<D>::kThreads, 1)
     if (warp_index() == 8) stream_tiles<D>(args, &cache, block);
   } else {
     dev::grow_registers<240>();
-    attend_rows<D>(args, block, warpgroup);
+    attend_rows<D, kTurns>(args, block, warpgroup);
   }
 }
 
-template <int D>
+template <int D, bool kTurns = D <= 128>
 inline void launch_prefill_wgmma_padded(const AttentionArgs& args, dev::stream_t stream) {
   using Shape = WgmmaPrefillShape<D>;
   const KvView& kv = args.kv;
@@ -288,8 +313,8 @@ inline void launch_prefill_wgmma_padded(const AttentionArgs& args, dev::stream_t
                               kBoxTokens, sizeof(dev::bf16), dev::Swizzle::B128);
   const dim3 grid(static_cast<unsigned>(args.shape.num_q_heads),
                   static_cast<unsigned>(args.counts.num_prefill_tiles));
-  dev::launch(attention_prefill_wgmma<D>, grid, dim3(Shape::kThreads), Shape::kSharedBytes, stream, args,
-              cache);
+  dev::launch(attention_prefill_wgmma<D, kTurns>, grid, dim3(Shape::kThreads), Shape::kSharedBytes, stream,
+              args, cache);
 }
 
 /// Attends the sequences with several new tokens. Requires Hopper, and a block size that is a multiple of 16.
