@@ -112,52 +112,64 @@ DEV_INLINE void multiply_group(float (&d)[4], const std::uint32_t (&low)[4], con
   dev::mma_bf16_16816(d, second, x.z, x.w);
 }
 
-/// The tokens that a lane multiplies a group by: lane (g, t) those of token g, or of tokens g and g + 8. For
-/// Q4_1 also their sums over the group, laid out as products.
-template <DType kType, int kTokenTiles>
-struct GroupTokens {
-  uint4 x[kTokenTiles];
-  float sums[kTokenTiles][4];
+/// 16 rows' elements of a group as a lane multiplies them, widened.
+struct RowFragment {
+  std::uint32_t low[4];
+  std::uint32_t high[4];
 };
+/// Group j of a chunk: `low` and `high` are the exchanged words of the lane's rows.
+template <DType kType>
+DEV_INLINE RowFragment row_fragment(const std::uint32_t (&low)[4], const std::uint32_t (&high)[4], int j) {
+  RowFragment rows;
+  widen<kType>(low, j, rows.low);
+  widen<kType>(high, j, rows.high);
+  return rows;
+}
 
-/// `x[i]`: the lane's token of tile i, or null. The group starts at column `col` of `cols`.
-template <DType kType, int kTokenTiles>
-DEV_INLINE GroupTokens<kType, kTokenTiles> load_tokens(const bf16* const (&x)[kTokenTiles], std::int64_t col,
-                                                       std::int64_t cols) {
-  GroupTokens<kType, kTokenTiles> tokens = {};
-#pragma unroll
-  for (int i = 0; i < kTokenTiles; ++i) {
-    tokens.x[i] = x_fragment<kType>(x[i], col, cols);
-    if constexpr (kType == DType::kQ4_1) {
-      constexpr std::uint32_t kOnes[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
-      multiply_group(tokens.sums[i], kOnes, kOnes, tokens.x[i]);
-    }
+/// 8 tokens' elements of a group as a lane multiplies them, lane (g, t) those of token g. For Q4_1 also their
+/// sums over the group, laid out as products are.
+struct TokenFragment {
+  uint4 x;
+  float sums[4];
+};
+template <DType kType>
+DEV_INLINE TokenFragment token_fragment(const uint4& x) {
+  TokenFragment tokens{x, {}};
+  if constexpr (kType == DType::kQ4_1) {
+    constexpr std::uint32_t kOnes[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+    multiply_group(tokens.sums, kOnes, kOnes, x);
   }
   return tokens;
 }
 
-/// sum += 16 rows times the tokens over group j of a chunk: `low` and `high` are the exchanged words of the
-/// lane's rows, `scales` their groups' d, or d and m (not read for bf16).
-template <DType kType, int kTokenTiles>
-DEV_INLINE void add_group(float (&sum)[kTokenTiles][4], const std::uint32_t (&low)[4],
-                          const std::uint32_t (&high)[4], int j, const float2 (&scales)[2],
-                          const GroupTokens<kType, kTokenTiles>& tokens) {
-  std::uint32_t low_pairs[4], high_pairs[4];
-  widen<kType>(low, j, low_pairs);
-  widen<kType>(high, j, high_pairs);
+/// sum += rows times tokens over a group whose d, or d and m, are `scales`: of row g, of row g + 8. Elements:
+/// (row g, tokens 2 t and 2 t + 1), then row g + 8. For bf16 scales are not read.
+template <DType kType>
+DEV_INLINE void add_product(float (&sum)[4], const RowFragment& rows, const TokenFragment& tokens,
+                            const float2 (&scales)[2]) {
+  if constexpr (kType == DType::kBF16) {
+    multiply_group(sum, rows.low, rows.high, tokens.x);
+  } else {
+    float product[4] = {};
+    multiply_group(product, rows.low, rows.high, tokens.x);
 #pragma unroll
-  for (int i = 0; i < kTokenTiles; ++i) {
-    if constexpr (kType == DType::kBF16) {
-      multiply_group(sum[i], low_pairs, high_pairs, tokens.x[i]);
-    } else {
-      float product[4] = {};
-      multiply_group(product, low_pairs, high_pairs, tokens.x[i]);
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        sum[i][e] += scales[e / 2].x * product[e];
-        if constexpr (kType == DType::kQ4_1) sum[i][e] += scales[e / 2].y * tokens.sums[i][e];
-      }
+    for (int e = 0; e < 4; ++e) {
+      sum[e] += scales[e / 2].x * product[e];
+      if constexpr (kType == DType::kQ4_1) sum[e] += scales[e / 2].y * tokens.sums[e];
     }
+  }
+}
+
+/// The matrix row of row `row` of a tile of 16: with kSiluMul 8 rows of gate, then their rows of up. Rows
+/// past the end repeat the last.
+template <Epilogue kEpilogue>
+DEV_INLINE std::int64_t weight_row(std::int64_t tile, int row, std::int64_t n_cols) {
+  if constexpr (kEpilogue == Epilogue::kSiluMul) {
+    const std::int64_t output = tile * 8 + row % 8;
+    return (output < n_cols ? output : n_cols - 1) + row / 8 * n_cols;
+  } else {
+    const std::int64_t output = tile * kTileRows + row;
+    return output < n_cols ? output : n_cols - 1;
   }
 }
 

@@ -59,10 +59,9 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {  // rows past the end repeat the last: never written
-      const std::int64_t output = first_output + tile * kTileOutputs + g + (kSilu ? 0 : 8 * half);
-      rows[tile][half] = (output < n_cols ? output : n_cols - 1) + (kSilu ? half * n_cols : 0);
-    }
+    for (int half = 0; half < 2; ++half)
+      rows[tile][half] =
+          weight_row<kEpilogue>(std::int64_t{blockIdx.x} * kTiles + tile, g + 8 * half, n_cols);
   const bf16* x[kTokenTiles];
 #pragma unroll
   for (int i = 0; i < kTokenTiles; ++i)
@@ -90,7 +89,10 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
         for (int half = 0; half < 2; ++half) exchange<kType>(chunks[u][tile][half].quants, words[tile][half]);
 #pragma unroll
       for (int j = 0; j < kGroups; ++j) {
-        const auto tokens = load_tokens<kType>(x, col + j * kGroup, k);
+        TokenFragment tokens[kTokenTiles];
+#pragma unroll
+        for (int i = 0; i < kTokenTiles; ++i)
+          tokens[i] = token_fragment<kType>(x_fragment<kType>(x[i], col + j * kGroup, k));
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
           float2 scales[2] = {};
@@ -100,7 +102,9 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
             for (int half = 0; half < 2; ++half)
               scales[half] = unpack_f16x2(__shfl_sync(kAllLanes, chunks[u][tile][half].scale, owner));
           }
-          add_group<kType>(sum[tile], words[tile][0], words[tile][1], j, scales, tokens);
+          const RowFragment fragment = row_fragment<kType>(words[tile][0], words[tile][1], j);
+#pragma unroll
+          for (int i = 0; i < kTokenTiles; ++i) add_product<kType>(sum[tile][i], fragment, tokens[i], scales);
         }
       }
     }

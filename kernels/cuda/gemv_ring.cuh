@@ -17,6 +17,7 @@
 
 #include "kernels/cuda/gemv_fragments.cuh"
 #include "kernels/cuda/silu_mul.cuh"
+#include "kernels/cuda/stage_split.cuh"
 
 namespace redline::cuda {
 
@@ -38,31 +39,15 @@ struct StageShape {
   static constexpr int kSlotBytes = kTileRows * (kStageRowPitch + kScalePitch);
 };
 
-/// What blocks that share a tile of rows exchange, for one launch at a time: f32 sums, and how many blocks
-/// have left theirs. `arrived` is zero before the first launch; every launch leaves it zero.
-struct RingWorkspace {
-  float* sums = nullptr;        // [num_blocks, 2, kTileValues]
-  unsigned* arrived = nullptr;  // [num_blocks]
-};
-
 template <class Out>
 struct RingArgs {
   LinearArgs<bf16, Out> linear;
-  RingWorkspace workspace;
+  SplitWorkspace workspace;
   std::int64_t n_cols = 0;
-  std::int64_t stages_per_tile = 0;
-  std::int64_t num_stages = 0;
+  StageSplit split;
   int num_slots = 0;
   int x_pitch = 0;  // elements between tokens in shared memory
 };
-
-/// Which stages a block of `num_blocks` owns: [first_stage(b), first_stage(b + 1)).
-DEV_INLINE std::int64_t first_stage(std::int64_t block, std::int64_t num_stages, std::int64_t num_blocks) {
-  return block * num_stages / num_blocks;
-}
-DEV_INLINE std::int64_t block_of_stage(std::int64_t stage, std::int64_t num_stages, std::int64_t num_blocks) {
-  return ((stage + 1) * num_blocks - 1) / num_stages;
-}
 
 /// A position in the ring and the parity of its current use.
 struct RingSlot {
@@ -75,28 +60,17 @@ DEV_INLINE void advance(RingSlot& slot, int num_slots) {
   slot.parity ^= 1;
 }
 
-/// The matrix row of row `row` of a tile; rows past the end repeat the last.
-template <Epilogue kEpilogue>
-DEV_INLINE std::int64_t weight_row(std::int64_t tile, int row, std::int64_t n_cols) {
-  if constexpr (kEpilogue == Epilogue::kSiluMul) {
-    const std::int64_t output = tile * 8 + row % 8;
-    return (output < n_cols ? output : n_cols - 1) + row / 8 * n_cols;
-  } else {
-    const std::int64_t output = tile * kTileRows + row;
-    return output < n_cols ? output : n_cols - 1;
-  }
-}
-
 // The producer warp: fills slots as consumers free them.
 template <DType kType, Epilogue kEpilogue, class Out>
 DEV_INLINE void produce(const RingArgs<Out>& args, std::byte* slots, std::uint64_t* full,
-                        std::uint64_t* empty, std::int64_t begin, std::int64_t end) {
+                        std::uint64_t* empty, int begin, int end) {
   using Stage = StageShape<kType>;
   const WeightArrays& weight = args.linear.weight;
   const int row = lane_index() % kTileRows;
+  StageCursor cursor = cursor_at(args.split, begin);
   RingSlot slot;
-  for (std::int64_t stage = begin; stage < end; ++stage, advance(slot, args.num_slots)) {
-    const std::int64_t col = stage % args.stages_per_tile * Stage::kCols;
+  for (int stage = begin; stage < end; ++stage, advance(slot, args.num_slots), advance(cursor, args.split)) {
+    const std::int64_t col = std::int64_t{cursor.step} * Stage::kCols;
     const std::int64_t cols = weight.cols - col < Stage::kCols ? weight.cols - col : Stage::kCols;
     const auto bytes = static_cast<unsigned>(cols * kStageRowBytes / Stage::kCols);
     const auto scale_bytes = static_cast<unsigned>(cols / kGroup * Stage::kScaleSize);
@@ -104,8 +78,7 @@ DEV_INLINE void produce(const RingArgs<Out>& args, std::byte* slots, std::uint64
     if (lane_index() == 0)
       dev::mbarrier_arrive_expect_tx(&full[slot.index], kTileRows * (bytes + scale_bytes));
     __syncwarp();
-    const std::int64_t element =
-        weight_row<kEpilogue>(stage / args.stages_per_tile, row, args.n_cols) * weight.cols + col;
+    const std::int64_t element = weight_row<kEpilogue>(cursor.tile, row, args.n_cols) * weight.cols + col;
     std::byte* const to = slots + slot.index * Stage::kSlotBytes;
     if (lane_index() < kTileRows)
       dev::bulk_g2s(to + row * kStageRowPitch, weight.quants + element * kStageRowBytes / Stage::kCols, bytes,
@@ -118,8 +91,8 @@ DEV_INLINE void produce(const RingArgs<Out>& args, std::byte* slots, std::uint64
 
 // sum += a consumer warp's share of the stage in `slot`, whose first column is `stage_col`.
 template <DType kType>
-DEV_INLINE void consume_stage(float (&sum)[1][4], const std::byte* slot, const bf16* const (&x)[1],
-                              std::int64_t stage_col, std::int64_t k) {
+DEV_INLINE void consume_stage(float (&sum)[4], const std::byte* slot, const bf16* x, std::int64_t stage_col,
+                              std::int64_t k) {
   using Stage = StageShape<kType>;
   constexpr int kChunkCols = kChunkColumns<kType>, kGroups = kChunkCols / kGroup;
   const int g = lane_index() / 4, t = lane_index() % 4;
@@ -152,7 +125,8 @@ DEV_INLINE void consume_stage(float (&sum)[1][4], const std::byte* slot, const b
             scale[half].x = to_f32(*reinterpret_cast<const f16*>(at));
         }
       }
-      add_group<kType>(sum, words[0], words[1], j, scale, load_tokens<kType>(x, col + j * kGroup, k));
+      add_product<kType>(sum, row_fragment<kType>(words[0], words[1], j),
+                         token_fragment<kType>(x_fragment<kType>(x, col + j * kGroup, k)), scale);
     }
   }
 }
@@ -161,44 +135,32 @@ DEV_INLINE void consume_stage(float (&sum)[1][4], const std::byte* slot, const b
 // written by all of them before a barrier.
 template <Epilogue kEpilogue, class Out>
 DEV_INLINE void finish_tile(const RingArgs<Out>& args, const float (&partial)[kRingConsumers][kTileValues],
-                            std::int64_t tile, unsigned& is_last) {
+                            int tile, unsigned& is_last) {
   constexpr bool kSilu = kEpilogue == Epilogue::kSiluMul;
   constexpr int kTileOutputs = kSilu ? 8 : 16, kThreads = kRingConsumers * kWarpSize;
-  const std::int64_t num_blocks = gridDim.x, block = blockIdx.x;
-  const std::int64_t first = block_of_stage(tile * args.stages_per_tile, args.num_stages, num_blocks);
-  const std::int64_t last =
-      block_of_stage((tile + 1) * args.stages_per_tile - 1, args.num_stages, num_blocks);
+  const TileOwners owners = owners_of(args.split, tile);
   const auto own = [&](int value) {
     float sum = 0;
 #pragma unroll
     for (int warp = 0; warp < kRingConsumers; ++warp) sum += partial[warp][value];
     return sum;
   };
-  // A block shares at most the tile that it begins in (its slot 0) and the one that it ends in (slot 1).
-  const auto left_by = [&](std::int64_t other) {
-    return args.workspace.sums + (2 * other + (other == first ? 1 : 0)) * kTileValues;
-  };
-  if (first != last) {
-    for (int i = thread_index(); i < kTileValues; i += kThreads) left_by(block)[i] = own(i);
-    __threadfence();
-    dev::bar_sync(1, kThreads);
-    if (thread_index() == 0)
-      is_last = atomicAdd(&args.workspace.arrived[first], 1u) == static_cast<unsigned>(last - first);
-    dev::bar_sync(1, kThreads);
-    if (!is_last) return;
-    __threadfence();
-    if (thread_index() == 0) args.workspace.arrived[first] = 0;
+  const auto left_by = [&](int block) { return sums_left_by(args.workspace, owners, block, kTileValues); };
+  if (owners.first != owners.last) {
+    for (int i = thread_index(); i < kTileValues; i += kThreads)
+      left_by(static_cast<int>(blockIdx.x))[i] = own(i);
+    if (!arrive_last(args.workspace, owners, kThreads, is_last)) return;
   }
   const auto value = [&](int token, int row) {
     const int i = token * kTileRows + row;
-    if (first == last) return own(i);
+    if (owners.first == owners.last) return own(i);
     float sum = 0;
-    for (std::int64_t other = first; other <= last; ++other) sum += left_by(other)[i];
+    for (int block = owners.first; block <= owners.last; ++block) sum += left_by(block)[i];
     return sum;
   };
   for (int i = thread_index(); i < args.linear.num_tokens * kTileOutputs; i += kThreads) {
     const int token = i / kTileOutputs, row = i % kTileOutputs;
-    const std::int64_t output = tile * kTileOutputs + row;
+    const std::int64_t output = std::int64_t{tile} * kTileOutputs + row;
     if (output >= args.n_cols) continue;
     float result = value(token, row);
     if constexpr (kSilu) result = silu(result) * value(token, row + 8);
@@ -217,8 +179,8 @@ __global__ void __launch_bounds__(kRingThreads, 1) gemv_ring_kernel(const RingAr
   DEV_SHARED(std::uint64_t, empty, [kRingMaxSlots]);
   DEV_SHARED(float, partial, [2][kRingConsumers][kTileValues]);
   DEV_SHARED(unsigned, is_last);
-  const std::int64_t begin = first_stage(blockIdx.x, args.num_stages, gridDim.x);
-  const std::int64_t end = first_stage(std::int64_t{blockIdx.x} + 1, args.num_stages, gridDim.x);
+  const int block = static_cast<int>(blockIdx.x);
+  const int begin = first_stage(args.split, block), end = first_stage(args.split, block + 1);
   if (thread_index() == 0) {
     for (int i = 0; i < args.num_slots; ++i) {
       dev::mbarrier_init(&full[i], 1);
@@ -235,35 +197,36 @@ __global__ void __launch_bounds__(kRingThreads, 1) gemv_ring_kernel(const RingAr
   const LinearArgs<bf16, Out>& linear = args.linear;
   const std::int64_t k = linear.weight.cols;
   const int g = lane_index() / 4, t = lane_index() % 4;
-  const bf16* x[1] = {nullptr};
+  const bf16* x = nullptr;
   if constexpr (kSharedX) {
     for (int token = 0; token < linear.num_tokens; ++token)
       for (int col = 8 * thread_index(); col < k; col += 8 * kConsumerThreads)
         dev::st_v4(shared_x + token * args.x_pitch + col,
                    dev::ld_v4(linear.x + token * linear.x_stride + col));
     dev::bar_sync(1, kConsumerThreads);
-    if (g < linear.num_tokens) x[0] = shared_x + g * args.x_pitch;
+    if (g < linear.num_tokens) x = shared_x + g * args.x_pitch;
   } else if (g < linear.num_tokens) {
-    x[0] = linear.x + g * linear.x_stride;
+    x = linear.x + g * linear.x_stride;
   }
 
-  float sum[1][4] = {};
+  float sum[4] = {};
+  StageCursor cursor = cursor_at(args.split, begin);
   RingSlot slot;
   int buffer = 0;  // of partial: one tile's is read while the next one's is written
-  for (std::int64_t stage = begin; stage < end; ++stage, advance(slot, args.num_slots)) {
-    const std::int64_t tile = stage / args.stages_per_tile, step = stage % args.stages_per_tile;
+  for (int stage = begin; stage < end; ++stage, advance(slot, args.num_slots), advance(cursor, args.split)) {
     dev::mbarrier_wait_parity(&full[slot.index], slot.parity);
-    consume_stage<kType>(sum, slots + slot.index * Stage::kSlotBytes, x, step * Stage::kCols, k);
+    consume_stage<kType>(sum, slots + slot.index * Stage::kSlotBytes, x,
+                         std::int64_t{cursor.step} * Stage::kCols, k);
     __syncwarp();
     if (lane_index() == 0) dev::mbarrier_arrive(&empty[slot.index]);
-    if (step + 1 < args.stages_per_tile && stage + 1 < end) continue;
+    if (cursor.step + 1 < args.split.stages_per_tile && stage + 1 < end) continue;
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      partial[buffer][warp_index()][(2 * t + e % 2) * kTileRows + g + 8 * (e / 2)] = sum[0][e];
-      sum[0][e] = 0;
+      partial[buffer][warp_index()][(2 * t + e % 2) * kTileRows + g + 8 * (e / 2)] = sum[e];
+      sum[e] = 0;
     }
     dev::bar_sync(1, kConsumerThreads);
-    finish_tile<kEpilogue>(args, partial[buffer], tile, is_last);
+    finish_tile<kEpilogue>(args, partial[buffer], cursor.tile, is_last);
     buffer ^= 1;
   }
 }
@@ -281,18 +244,22 @@ inline bool fits_gemv_ring(const LinearArgs<A, Out>& args) {
          type != DType::kF16 && whole_copies && vectors_fit(args.x, args.x_stride);
 }
 
-/// Elements of RingWorkspace::sums for so many blocks.
+/// Elements of SplitWorkspace::sums for so many blocks.
 constexpr std::int64_t ring_workspace_sums(std::int64_t num_blocks) { return num_blocks * 2 * kTileValues; }
 
 template <DType kType, Epilogue kEpilogue, class Out>
-inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const RingWorkspace& workspace,
+inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const SplitWorkspace& workspace,
                              int num_blocks, dev::stream_t stream) {
   using Stage = StageShape<kType>;
   constexpr int kTileOutputs = kEpilogue == Epilogue::kSiluMul ? 8 : 16;
   constexpr int kSharedBytes = 227 * 1024 - 12 * 1024;  // what barriers and partial sums leave of a block's
-  RingArgs<Out> args{.linear = linear, .workspace = workspace, .n_cols = output_cols<kEpilogue>(linear)};
-  args.stages_per_tile = (linear.weight.cols + Stage::kCols - 1) / Stage::kCols;
-  args.num_stages = (args.n_cols + kTileOutputs - 1) / kTileOutputs * args.stages_per_tile;
+  RingArgs<Out> args;
+  args.linear = linear;
+  args.workspace = workspace;
+  args.n_cols = output_cols<kEpilogue>(linear);
+  args.split.stages_per_tile = static_cast<int>((linear.weight.cols + Stage::kCols - 1) / Stage::kCols);
+  args.split.num_stages =
+      static_cast<int>((args.n_cols + kTileOutputs - 1) / kTileOutputs) * args.split.stages_per_tile;
   args.x_pitch =
       static_cast<int>((linear.weight.cols + 63) / 64 * 64 + 32);  // 8 lanes of 2 tokens: all banks
   const std::int64_t x_bytes = std::int64_t{linear.num_tokens} * args.x_pitch * std::int64_t{sizeof(bf16)};
@@ -301,7 +268,7 @@ inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const RingWork
   const auto free_bytes = static_cast<int>(kSharedBytes - (shared_x ? x_bytes : 0));
   args.num_slots = std::min(kRingMaxSlots, free_bytes / Stage::kSlotBytes);
   const auto bytes = static_cast<std::size_t>(args.num_slots * Stage::kSlotBytes + (shared_x ? x_bytes : 0));
-  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(num_blocks, args.num_stages));
+  const auto blocks = static_cast<unsigned>(std::min(num_blocks, args.split.num_stages));
   dev::launch(shared_x ? gemv_ring_kernel<kType, kEpilogue, true, Out>
                        : gemv_ring_kernel<kType, kEpilogue, false, Out>,
               dim3(blocks), dim3(kRingThreads), bytes, stream, args);
@@ -310,7 +277,7 @@ inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const RingWork
 /// gemv (gemv.cuh) for what fits_gemv_ring allows, with `num_blocks` blocks, one per multiprocessor; the
 /// workspace is for at least so many. Launches that share a workspace follow one another in a stream.
 template <Epilogue kEpilogue = Epilogue::kNone, class Out>
-inline void gemv_ring(const LinearArgs<bf16, Out>& args, const RingWorkspace& workspace, int num_blocks,
+inline void gemv_ring(const LinearArgs<bf16, Out>& args, const SplitWorkspace& workspace, int num_blocks,
                       dev::stream_t stream) {
   if (args.num_tokens == 0 || args.weight.rows == 0) return;
   with_dtype(args.weight.dtype, [&](auto tag) {

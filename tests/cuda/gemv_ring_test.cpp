@@ -19,7 +19,7 @@ class GemvRing : public testing::TestWithParam<DType> {
       EXPECT_EQ(download(arrived_), std::vector<unsigned>(20, 0u)) << "left for the next launch";
     }
   }
-  RingWorkspace workspace() { return {sums_.get(), arrived_.get()}; }
+  SplitWorkspace workspace() { return {sums_.get(), arrived_.get()}; }
 
   dev::Buffer<float> sums_{static_cast<std::size_t>(ring_workspace_sums(20))};
   dev::Buffer<unsigned> arrived_{std::vector<unsigned>(20, 0u)};

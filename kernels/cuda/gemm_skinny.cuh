@@ -1,0 +1,342 @@
+// out[M, N] = x[M, K] W[N, K]^T for some tens of tokens of bf16 and W as it is stored: where reading W still
+// sets the pace, but x no longer fits beside it.
+//
+// A block of 8 warps owns a tile of 128 rows of W (256 where W is quantised: a row then takes more of x) by
+// 8 kTokenTiles tokens; a warp owns 16 or 32 of the rows and all of the tokens. Both operands come through a
+// ring of stages in shared memory by cp.async, x once for all warps. Rows of W lie there as 64-byte chunks,
+// chunk after chunk, x as 64-byte groups, so that 8 lanes that read 16 bytes each touch every bank once; for
+// the 8-byte reads of Q4 the halves of a group trade places in every other pair of tokens. Scales go to
+// registers, a stage ahead. Tiles are dealt out to the blocks by stages (stage_split.cuh).
+//
+// Numerics: as gemv_mma.cuh; the order of sums depends on the number of blocks, not on M.
+// Limit: bytes of W for few tokens; then reads of x from shared memory, and tensor cores. Share reached: not
+// yet measured.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cuda/gemv_fragments.cuh"
+#include "kernels/cuda/silu_mul.cuh"
+#include "kernels/cuda/stage_split.cuh"
+
+namespace redline::cuda {
+
+inline constexpr int kSkinnyWarps = 8;
+inline constexpr int kSkinnyThreads = kSkinnyWarps * kWarpSize;
+
+template <DType kType, int kTokenTiles>
+struct SkinnyShape {
+  static constexpr int kChunks = kType == DType::kBF16 ? 2 : 1;     // of 64 bytes of a row of W in a stage
+  static constexpr int kWarpTiles = kType == DType::kBF16 ? 1 : 2;  // of 16 rows
+  static constexpr int kTiles = kSkinnyWarps * kWarpTiles;
+  static constexpr int kRows = kTiles * kTileRows;
+  static constexpr int kTokens = 8 * kTokenTiles;
+  static constexpr int kCols = kChunks * kChunkColumns<kType>;
+  static constexpr int kGroups = kCols / kGroup;
+  static constexpr int kWeightBytes = kChunks * kRows * 64;
+  static constexpr int kSlotBytes = kWeightBytes + kGroups * kTokens * 64;
+  static constexpr int kBlocks =
+      kType == DType::kBF16 || kTokenTiles == 2 ? 2 : 1;  // a multiprocessor: as registers allow
+  static constexpr int kSlots = kBlocks * 4 * kSlotBytes <= 224 * 1024 ? 4 : 3;
+  static constexpr int kTileValues = kRows * kTokens;
+};
+
+/// What a SplitWorkspace holds for so many multiprocessors: blocks, and sums.
+constexpr std::int64_t skinny_workspace_blocks(std::int64_t num_multiprocessors) {
+  return 2 * num_multiprocessors;
+}
+constexpr std::int64_t skinny_workspace_sums(std::int64_t num_multiprocessors) {
+  return num_multiprocessors * 2 * 256 * 64;
+}
+
+template <class Out>
+struct SkinnyArgs {
+  LinearArgs<bf16, Out> linear;
+  SplitWorkspace workspace;
+  StageSplit split;  // a tile of rows with each tile of tokens in turn
+  std::int64_t n_cols = 0;
+  int token_tiles = 0;
+};
+
+/// Where 16 bytes of a token's group lie within its 64.
+DEV_INLINE int swizzled_piece(int piece, int token) { return piece ^ (token & 2); }
+
+// Starts copying a stage into `slot`: W's rows, then x; zeros past K and past M.
+template <DType kType, Epilogue kEpilogue, int kTokenTiles, class Out>
+DEV_INLINE void copy_stage(const SkinnyArgs<Out>& args, const StageCursor& stage, std::byte* slot) {
+  using Shape = SkinnyShape<kType, kTokenTiles>;
+  const LinearArgs<bf16, Out>& linear = args.linear;
+  constexpr int kRowPieces = 4 * Shape::kChunks, kXPieces = 4 * Shape::kGroups;
+  const int k = static_cast<int>(linear.weight.cols), first_col = stage.step * Shape::kCols;
+  const int first_tile = stage.tile / args.token_tiles * Shape::kTiles;
+#pragma unroll 1
+  for (int i = thread_index(); i < Shape::kRows * kRowPieces; i += kSkinnyThreads) {
+    const int row = i / kRowPieces, chunk = i % kRowPieces / 4, piece = i % 4;
+    const std::int64_t source =
+        weight_row<kEpilogue>(first_tile + row / kTileRows, row % kTileRows, args.n_cols);
+    const int col = first_col + (4 * chunk + piece) * (kChunkColumns<kType> / 4);
+    const std::int64_t element = source * k + (col < k ? col : 0);
+    dev::cp_async_16_zfill(slot + (chunk * Shape::kRows + row) * 64 + piece * 16,
+                           linear.weight.quants + element * 64 / kChunkColumns<kType>, col < k);
+  }
+  std::byte* const x_slot = slot + Shape::kWeightBytes;
+  const int first_token = stage.tile % args.token_tiles * Shape::kTokens;
+#pragma unroll 1
+  for (int i = thread_index(); i < Shape::kTokens * kXPieces; i += kSkinnyThreads) {
+    const int token = i / kXPieces, group = i % kXPieces / 4, piece = i % 4;
+    const int col = first_col + group * kGroup + piece * 8;
+    const bool exists = first_token + token < linear.num_tokens && col < k;
+    const std::int64_t element = exists ? (first_token + token) * linear.x_stride + col : 0;
+    dev::cp_async_16_zfill(x_slot + (group * Shape::kTokens + token) * 64 + swizzled_piece(piece, token) * 16,
+                           linear.x + element, exists);
+  }
+}
+
+// A lane's elements of one token's group, as x_fragment() gives them.
+template <DType kType>
+DEV_INLINE uint4 shared_x_fragment(const std::byte* group, int token) {
+  const int t = lane_index() % 4;
+  if constexpr (kType == DType::kBF16) {
+    return dev::ld_v4(group + swizzled_piece(t, token) * 16);
+  } else if constexpr (kType == DType::kQ8_0) {
+    return dev::ld_v4(group + swizzled_piece(2 * (t & 1) + (t >> 1), token) * 16);
+  } else {
+    const int piece = t >> 1, byte = 8 * (t & 1);
+    const uint2 low = load_8_bytes(group + swizzled_piece(piece, token) * 16 + byte);
+    const uint2 high = load_8_bytes(group + swizzled_piece(2 + piece, token) * 16 + byte);
+    return make_uint4(low.x, low.y, high.x, high.y);
+  }
+}
+
+/// The scales of a lane's group of its rows in one stage, as stored: rows g and g + 8 of each tile of a warp.
+template <int kWarpTiles>
+struct StageScales {
+  std::uint32_t of[kWarpTiles][2];
+};
+
+template <DType kType, Epilogue kEpilogue, int kTokenTiles, class Out>
+DEV_INLINE auto load_scales(const SkinnyArgs<Out>& args, const StageCursor& stage, bool exists) {
+  using Shape = SkinnyShape<kType, kTokenTiles>;
+  StageScales<Shape::kWarpTiles> scales = {};
+  if constexpr (kType != DType::kBF16) {
+    const WeightArrays& weight = args.linear.weight;
+    const int col = stage.step * Shape::kCols + lane_index() % 4 * (Shape::kCols / 4);
+    if (!exists || col >= weight.cols) return scales;
+    const int tile = stage.tile / args.token_tiles * Shape::kTiles + warp_index() * Shape::kWarpTiles;
+#pragma unroll
+    for (int i = 0; i < Shape::kWarpTiles; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const std::int64_t row = weight_row<kEpilogue>(tile + i, lane_index() / 4 + 8 * half, args.n_cols);
+        const std::int64_t group = (row * weight.cols + col) / kGroup;
+        if constexpr (kType == DType::kQ4_1)
+          scales.of[i][half] = reinterpret_cast<const std::uint32_t*>(weight.scales)[group];
+        else
+          scales.of[i][half] = reinterpret_cast<const std::uint16_t*>(weight.scales)[group];
+      }
+  }
+  return scales;
+}
+
+// Moves the next group's words to the front, where index 0 finds them: registers cannot be indexed.
+template <DType kType>
+DEV_INLINE void next_group(std::uint32_t (&words)[4]) {
+  constexpr int kWords = kType == DType::kQ8_0 ? 2 : 1;  // of a group
+#pragma unroll
+  for (int i = 0; i + kWords < 4; ++i) words[i] = words[i + kWords];
+}
+
+template <DType kType, int kTokenTiles, int kWarpTiles>
+DEV_INLINE void multiply_stage(float (&sum)[kWarpTiles][kTokenTiles][4], const std::byte* slot,
+                               const StageScales<kWarpTiles>& scales) {
+  using Shape = SkinnyShape<kType, kTokenTiles>;
+  constexpr int kGroups = kChunkColumns<kType> / kGroup;  // of a chunk
+  const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+  for (int chunk = 0; chunk < Shape::kChunks; ++chunk) {
+    std::uint32_t words[kWarpTiles][2][4];
+#pragma unroll
+    for (int i = 0; i < kWarpTiles; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = (warp_index() * kWarpTiles + i) * kTileRows + g + 8 * half;
+        exchange<kType>(dev::ld_v4(slot + (chunk * Shape::kRows + row) * 64 + t * 16), words[i][half]);
+      }
+#pragma unroll 1
+    for (int j = 0; j < kGroups; ++j) {  // rolled: what is unpacked ahead would spill
+      RowFragment rows[kWarpTiles];
+      float2 scale[kWarpTiles][2] = {};
+#pragma unroll
+      for (int i = 0; i < kWarpTiles; ++i) {
+        rows[i] = row_fragment<kType>(words[i][0], words[i][1], 0);
+        if constexpr (kType != DType::kBF16) {
+          const int owner = 4 * g + j * (4 / kGroups);  // the lane that loaded the group's scales
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            scale[i][half] = unpack_f16x2(__shfl_sync(kAllLanes, scales.of[i][half], owner));
+            next_group<kType>(words[i][half]);
+          }
+        }
+      }
+      const std::byte* const group = slot + Shape::kWeightBytes + (chunk * kGroups + j) * Shape::kTokens * 64;
+#pragma unroll
+      for (int tile = 0; tile < kTokenTiles; ++tile) {
+        const int token = 8 * tile + g;
+        const TokenFragment tokens =
+            token_fragment<kType>(shared_x_fragment<kType>(group + token * 64, token));
+#pragma unroll
+        for (int i = 0; i < kWarpTiles; ++i) add_product<kType>(sum[i][tile], rows[i], tokens, scale[i]);
+      }
+    }
+  }
+}
+
+// Writes a tile from its sums, or leaves them for another block to write.
+template <DType kType, Epilogue kEpilogue, int kTokenTiles, int kWarpTiles, class Out>
+DEV_INLINE void finish_skinny_tile(const SkinnyArgs<Out>& args, float (&sum)[kWarpTiles][kTokenTiles][4],
+                                   int tile, unsigned& is_last) {
+  using Shape = SkinnyShape<kType, kTokenTiles>;
+  constexpr bool kSilu = kEpilogue == Epilogue::kSiluMul;
+  const TileOwners owners = owners_of(args.split, tile);
+  if (owners.first != owners.last) {
+    const auto left_by = [&](int block, int i, int token_tile, int e) -> float& {
+      const int value = (i * kTokenTiles + token_tile) * 4 + e;
+      return sums_left_by(args.workspace, owners, block,
+                          Shape::kTileValues)[value * kSkinnyThreads + thread_index()];
+    };
+#pragma unroll
+    for (int i = 0; i < kWarpTiles; ++i)
+#pragma unroll
+      for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          left_by(static_cast<int>(blockIdx.x), i, token_tile, e) = sum[i][token_tile][e];
+    if (!arrive_last(args.workspace, owners, kSkinnyThreads, is_last)) return;
+#pragma unroll
+    for (int i = 0; i < kWarpTiles; ++i)
+#pragma unroll
+      for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sum[i][token_tile][e] = 0;
+#pragma unroll 1
+    for (int block = owners.first; block <= owners.last; ++block)
+#pragma unroll
+      for (int i = 0; i < kWarpTiles; ++i)
+#pragma unroll
+        for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) sum[i][token_tile][e] += left_by(block, i, token_tile, e);
+  }
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  const auto store = [&](int token, std::int64_t output, float value) {
+    if (token < args.linear.num_tokens && output < args.n_cols)
+      args.linear.out[token * args.linear.out_stride + output] = from_f32<Out>(value);
+  };
+#pragma unroll
+  for (int i = 0; i < kWarpTiles; ++i) {
+    const std::int64_t row_tile = tile / args.token_tiles * Shape::kTiles + warp_index() * kWarpTiles + i;
+#pragma unroll
+    for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int token = tile % args.token_tiles * Shape::kTokens + 8 * token_tile + 2 * t + e;
+        const float low = sum[i][token_tile][e], high = sum[i][token_tile][2 + e];
+        if constexpr (kSilu) {
+          store(token, row_tile * 8 + g, silu(low) * high);
+        } else {
+          store(token, row_tile * kTileRows + g, low);
+          store(token, row_tile * kTileRows + g + 8, high);
+        }
+      }
+  }
+}
+
+template <DType kType, Epilogue kEpilogue, int kTokenTiles, class Out>
+__global__ void __launch_bounds__(kSkinnyThreads, SkinnyShape<kType, kTokenTiles>::kBlocks)
+    gemm_skinny_kernel(const SkinnyArgs<Out> args) {
+  using Shape = SkinnyShape<kType, kTokenTiles>;
+  std::byte* const slots = dev::dynamic_smem<std::byte>();
+  DEV_SHARED(unsigned, is_last);
+  const int block = static_cast<int>(blockIdx.x);
+  const int begin = first_stage(args.split, block), end = first_stage(args.split, block + 1);
+  StageCursor cursor = cursor_at(args.split, begin), copied = cursor;
+  const auto slot_of = [&](int stage) { return slots + (stage - begin) % Shape::kSlots * Shape::kSlotBytes; };
+  const auto copy = [&](int stage) {
+    if (stage < end) {
+      copy_stage<kType, kEpilogue, kTokenTiles>(args, copied, slot_of(stage));
+      advance(copied, args.split);
+    }
+    dev::cp_async_commit();  // also when empty: the waits below count groups
+  };
+#pragma unroll 1
+  for (int i = 0; i < Shape::kSlots - 1; ++i) copy(begin + i);
+  auto scales = load_scales<kType, kEpilogue, kTokenTiles>(args, cursor, begin < end);
+
+  float sum[Shape::kWarpTiles][kTokenTiles][4] = {};
+#pragma unroll 1
+  for (int stage = begin; stage < end; ++stage) {
+    dev::cp_async_wait<Shape::kSlots - 2>();
+    __syncthreads();  // all see the stage, and are done with the slot that is filled next
+    copy(stage + Shape::kSlots - 1);
+    const int tile = cursor.tile;
+    advance(cursor, args.split);
+    const auto next_scales = load_scales<kType, kEpilogue, kTokenTiles>(args, cursor, stage + 1 < end);
+    multiply_stage<kType>(sum, slot_of(stage), scales);
+    scales = next_scales;
+    if (cursor.step != 0 && stage + 1 < end) continue;
+    finish_skinny_tile<kType, kEpilogue>(args, sum, tile, is_last);
+#pragma unroll
+    for (int i = 0; i < Shape::kWarpTiles; ++i)
+#pragma unroll
+      for (int v = 0; v < 4 * kTokenTiles; ++v) sum[i][v / 4][v % 4] = 0;
+  }
+  dev::cp_async_wait<0>();
+}
+
+/// Whether gemm_skinny takes these: types, alignments.
+template <class A, class Out>
+inline bool fits_gemm_skinny(const LinearArgs<A, Out>& args) {
+  return std::is_same_v<A, bf16> && args.weight.dtype != DType::kF32 && args.weight.dtype != DType::kF16 &&
+         args.weight.cols % 8 == 0 && vectors_fit(args.x, args.x_stride);
+}
+
+template <DType kType, Epilogue kEpilogue, int kTokenTiles, class Out>
+inline void launch_gemm_skinny(const LinearArgs<bf16, Out>& linear, const SplitWorkspace& workspace,
+                               int num_multiprocessors, dev::stream_t stream) {
+  using Shape = SkinnyShape<kType, kTokenTiles>;
+  static_assert(Shape::kBlocks * Shape::kTileValues * 2 <= skinny_workspace_sums(1));
+  SkinnyArgs<Out> args;
+  args.linear = linear;
+  args.workspace = workspace;
+  args.n_cols = output_cols<kEpilogue>(linear);
+  args.token_tiles = (linear.num_tokens + Shape::kTokens - 1) / Shape::kTokens;
+  const int tile_outputs = kEpilogue == Epilogue::kSiluMul ? Shape::kRows / 2 : Shape::kRows;
+  args.split.stages_per_tile = static_cast<int>((linear.weight.cols + Shape::kCols - 1) / Shape::kCols);
+  args.split.num_stages = static_cast<int>((args.n_cols + tile_outputs - 1) / tile_outputs) *
+                          args.token_tiles * args.split.stages_per_tile;
+  const int blocks = std::min(num_multiprocessors * Shape::kBlocks, args.split.num_stages);
+  dev::launch(gemm_skinny_kernel<kType, kEpilogue, kTokenTiles, Out>, dim3(static_cast<unsigned>(blocks)),
+              dim3(kSkinnyThreads), std::size_t{Shape::kSlots} * Shape::kSlotBytes, stream, args);
+}
+
+/// gemv (gemv.cuh) for what fits_gemm_skinny allows and any M, at its best for M from 9 to 64. `workspace`
+/// has skinny_workspace_blocks and skinny_workspace_sums of the device's multiprocessors; launches that share
+/// one follow one another in a stream.
+template <Epilogue kEpilogue = Epilogue::kNone, class Out>
+inline void gemm_skinny(const LinearArgs<bf16, Out>& args, const SplitWorkspace& workspace,
+                        int num_multiprocessors, dev::stream_t stream) {
+  if (args.num_tokens == 0 || args.weight.rows == 0) return;
+  with_dtype(args.weight.dtype, [&](auto tag) {
+    constexpr DType kType = decltype(tag)::value;
+    if constexpr (kType != DType::kF32 && kType != DType::kF16) {
+      if (args.num_tokens <= 16)
+        launch_gemm_skinny<kType, kEpilogue, 2>(args, workspace, num_multiprocessors, stream);
+      else if (args.num_tokens <= 32)
+        launch_gemm_skinny<kType, kEpilogue, 4>(args, workspace, num_multiprocessors, stream);
+      else
+        launch_gemm_skinny<kType, kEpilogue, 8>(args, workspace, num_multiprocessors, stream);
+    }
+  });
+}
+
+}  // namespace redline::cuda
