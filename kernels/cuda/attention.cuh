@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/attention_decode_tma.cuh"
 #include "kernels/cuda/attention_plain.cuh"
 #include "kernels/cuda/attention_plan.cuh"
 #include "kernels/cuda/attention_prefill.cuh"
@@ -20,7 +21,9 @@ inline void launch_paged_attention(const AttentionArgs& args, dev::stream_t stre
                     std::int64_t{1} << 31,
                 "rows of the cache are counted in 32 bits");
   if (args.counts.num_split_rows > 0) {
-    if (s.rung != AttentionRung::kPlain)
+    if (s.rung == AttentionRung::kWgmma && s.head_dim <= 128)
+      launch_attention_decode_tma(args, stream);
+    else if (s.rung != AttentionRung::kPlain)
       launch_attention_decode(args, stream);
     else if (s.cache_type == DType::kBF16)
       launch_attention_plain<dev::bf16>(args, stream);

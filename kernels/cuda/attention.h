@@ -23,8 +23,8 @@
 namespace redline::cuda {
 
 /// Which kernels run. kPlain: CUDA cores, every type, any head_dim to 256; each row is split along its cache.
-/// kMma: bf16 throughout, head_dim a multiple of 8, mma.sync m16n8k16. kWgmma: kMma's decode, and prefill by
-/// wgmma and tensor copies: Hopper, block sizes that are multiples of 16.
+/// kMma: bf16 throughout, head_dim a multiple of 8, mma.sync m16n8k16. kWgmma: Hopper's tensor copies, and
+/// wgmma in prefill; head_dim at least 64, block sizes that are multiples of 16.
 enum class AttentionRung : std::uint8_t { kPlain, kMma, kWgmma };
 
 /// What stays the same from step to step.

@@ -4,8 +4,8 @@
 // B: b0 (k 2t.., column g), b1 (k + 8); C: c0, c1 (row g, columns 2t, 2t + 1), c2, c3 (row g + 8). So the C
 // fragments of two neighbouring score tiles are, packed to bf16, the A fragment of the product with V.
 //
-// A row of D elements takes D + 8 in shared memory: an odd number of 16-byte chunks, so the eight rows of an
-// ldmatrix matrix fall on different banks, and no index needs a swizzle.
+// Rows of D elements lie in shared memory in one of two layouts, of which ldmatrix reads eight rows without
+// conflicts: padded to an odd number of 16-byte chunks, or as tensor copies write them.
 #pragma once
 
 #include "kernels/cuda/attention.h"
@@ -13,8 +13,34 @@
 
 namespace redline::cuda {
 
+/// Rows one after another, D + 8 elements apart.
 template <int D>
-inline constexpr int kSharedRow = D + 8;  // elements
+struct PaddedRows {
+  static constexpr int kStride = D + 8;
+  DEV_INLINE static int offset(int row, int column) { return row * kStride + column; }
+};
+
+inline constexpr int kPanelColumns = 64;  // 128 bytes, the span of the swizzle
+inline constexpr int kBoxTokens = 16;     // rows of a tensor copy: block sizes are multiples of it
+
+/// Panels of kRows rows and 64 columns; within a panel, chunk c of row r lies at c ^ (r % 8).
+template <int kRows>
+struct SwizzledPanels {
+  static constexpr int kPanel = kRows * kPanelColumns;
+  DEV_INLINE static int offset(int row, int column) {
+    return column / kPanelColumns * kPanel + row * kPanelColumns + (column / 8 % 8 ^ row % 8) * 8;
+  }
+};
+
+/// The cache as tensor copies see it: rows of head_dim, boxes of 16 rows and 64 columns.
+inline dev::TensorMap2D map_cache(const KvView& kv) {
+  REDLINE_CHECK(kv.block_size % kBoxTokens == 0, "a tensor copy stays within a block");
+  const auto rows = static_cast<std::uint64_t>(kv.num_blocks) *
+                    static_cast<std::uint64_t>(kv.num_kv_heads * 2 * kv.block_size);
+  const auto head_dim = static_cast<std::uint64_t>(kv.head_dim);
+  return dev::make_tensor_map_2d(kv.data, head_dim, rows, head_dim * sizeof(dev::bf16), kPanelColumns,
+                                 kBoxTokens, sizeof(dev::bf16), dev::Swizzle::B128);
+}
 
 /// Row of the cache, counted in rows of head_dim, that holds K of `token`; V's is block_size further. -1
 /// beyond `length`.
@@ -26,24 +52,24 @@ DEV_INLINE int cache_row(const KvView& kv, const std::int32_t* table, int token,
 
 /// B fragments of Q K^T for 16 keys: [0], [1] the first eight's, [2], [3] the others'; `step`: which 16
 /// columns of D.
-template <int D>
+template <class Layout>
 DEV_INLINE void load_key_fragment(std::uint32_t (&fragment)[4], const dev::bf16* keys, int first_key,
                                   int step, int lane) {
-  dev::ldmatrix_x4(
-      fragment, keys + (first_key + lane % 8 + lane / 16 * 8) * kSharedRow<D> + step * 16 + lane / 8 % 2 * 8);
+  dev::ldmatrix_x4(fragment,
+                   keys + Layout::offset(first_key + lane % 8 + lane / 16 * 8, step * 16 + lane / 8 % 2 * 8));
 }
 /// B fragments of P V for 16 keys and 16 columns: [0], [1] the first eight columns'.
-template <int D>
+template <class Layout>
 DEV_INLINE void load_value_fragment(std::uint32_t (&fragment)[4], const dev::bf16* values, int first_key,
                                     int first_column, int lane) {
   dev::ldmatrix_x4_trans(fragment,
-                         values + (first_key + lane % 16) * kSharedRow<D> + first_column + lane / 16 * 8);
+                         values + Layout::offset(first_key + lane % 16, first_column + lane / 16 * 8));
 }
 /// The A fragment of 16 rows.
-template <int D>
+template <class Layout>
 DEV_INLINE void load_query_fragment(std::uint32_t (&fragment)[4], const dev::bf16* queries, int first_row,
                                     int step, int lane) {
-  dev::ldmatrix_x4(fragment, queries + (first_row + lane % 16) * kSharedRow<D> + step * 16 + lane / 16 * 8);
+  dev::ldmatrix_x4(fragment, queries + Layout::offset(first_row + lane % 16, step * 16 + lane / 16 * 8));
 }
 
 // A row tile's accumulators: [columns / 8][4], rows g and g + 8 of the lane's warp.

@@ -24,7 +24,7 @@ struct PrefillShape {
   static constexpr int kKeys = D <= 64 ? 64 : 32;
   static constexpr int kChunks = D / 8;  // of 16 bytes, a row
   static constexpr std::size_t kSharedBytes =
-      static_cast<std::size_t>(kRows + 4 * kKeys) * kSharedRow<D> * sizeof(dev::bf16);
+      static_cast<std::size_t>(kRows + 4 * kKeys) * PaddedRows<D>::kStride * sizeof(dev::bf16);
 };
 
 /// The registers of a warp: output, row maxima (raw scores) and this lane's share of the row sums.
@@ -47,7 +47,7 @@ DEV_INLINE void copy_queries(const AttentionArgs& args, const PrefillWork& work,
     const std::int64_t source = exists ? (work.sequence.query_start + index) * args.q_stride +
                                              work.head * args.shape.head_dim + column
                                        : 0;
-    dev::cp_async_16_zfill(shared + row * kSharedRow<D> + column, q + source, exists);
+    dev::cp_async_16_zfill(shared + row * PaddedRows<D>::kStride + column, q + source, exists);
   }
 }
 
@@ -65,7 +65,7 @@ DEV_INLINE void copy_keys_values(const AttentionArgs& args, const int* rows, dev
     const bool exists = row >= 0 && column < head_dim;
     const dev::bf16* source =
         cache + (exists ? static_cast<std::int64_t>(row) * head_dim + column : std::int64_t{0});
-    const int target = key * kSharedRow<D> + column;
+    const int target = key * PaddedRows<D>::kStride + column;
     dev::cp_async_16_zfill(keys + target, source, exists);
     dev::cp_async_16_zfill(values + target, source + (exists ? args.kv.block_size * head_dim : 0), exists);
   }
@@ -86,11 +86,12 @@ DEV_INLINE void score_tile(float (&scores)[PrefillShape<D>::kRowTiles][PrefillSh
   for (int step = 0; step < D / 16; ++step) {
     std::uint32_t a[Shape::kRowTiles][4];
 #pragma unroll
-    for (int m = 0; m < Shape::kRowTiles; ++m) load_query_fragment<D>(a[m], queries, m * 16, step, lane);
+    for (int m = 0; m < Shape::kRowTiles; ++m)
+      load_query_fragment<PaddedRows<D>>(a[m], queries, m * 16, step, lane);
 #pragma unroll
     for (int j = 0; j < Shape::kKeys / 16; ++j) {
       std::uint32_t b[4];
-      load_key_fragment<D>(b, keys, j * 16, step, lane);
+      load_key_fragment<PaddedRows<D>>(b, keys, j * 16, step, lane);
 #pragma unroll
       for (int m = 0; m < Shape::kRowTiles; ++m) {
         dev::mma_bf16_16816(scores[m][2 * j], a[m], b[0], b[1]);
@@ -114,7 +115,7 @@ DEV_INLINE void accumulate_values(
 #pragma unroll
     for (int i = 0; i < D / 16; ++i) {
       std::uint32_t b[4];
-      load_value_fragment<D>(b, values, j * 16, i * 16, lane);
+      load_value_fragment<PaddedRows<D>>(b, values, j * 16, i * 16, lane);
 #pragma unroll
       for (int m = 0; m < Shape::kRowTiles; ++m) {
         dev::mma_bf16_16816(state.out[m][2 * i], a[m], b[0], b[1]);
@@ -154,9 +155,9 @@ __global__ void __launch_bounds__(PrefillShape<D>::kThreads)
   const int warp_position = work.sequence.num_cached + work.first_row + warp * Shape::kRowTiles * 16;
 
   DEV_SHARED(int, rows, [2][Shape::kKeys]);  // where the keys of a tile lie, by the tile's parity
-  constexpr int kStage = Shape::kKeys * kSharedRow<D>;
+  constexpr int kStage = Shape::kKeys * PaddedRows<D>::kStride;
   dev::bf16* queries = dev::dynamic_smem<dev::bf16>();
-  dev::bf16* keys = queries + Shape::kRows * kSharedRow<D>;
+  dev::bf16* keys = queries + Shape::kRows * PaddedRows<D>::kStride;
   dev::bf16* values = keys + 2 * kStage;
   const auto look_up = [&](int key_tile) {
     return thread < Shape::kKeys
@@ -192,8 +193,9 @@ __global__ void __launch_bounds__(PrefillShape<D>::kThreads)
     dev::cp_async_wait<1>();
     __syncthreads();  // every thread's copies of tile i have landed, and rows[stage] has been read
     if (i * Shape::kKeys < warp_position + Shape::kRowTiles * 16)
-      attend_tile<D>(state, queries + warp * Shape::kRowTiles * 16 * kSharedRow<D>, keys + stage * kStage,
-                     values + stage * kStage, i * Shape::kKeys, warp_position, args.scale * kLog2E, lane);
+      attend_tile<D>(state, queries + warp * Shape::kRowTiles * 16 * PaddedRows<D>::kStride,
+                     keys + stage * kStage, values + stage * kStage, i * Shape::kKeys, warp_position,
+                     args.scale * kLog2E, lane);
     note(i, next_row);
     __syncthreads();  // this stage may be filled again, and rows[stage] is written
   }

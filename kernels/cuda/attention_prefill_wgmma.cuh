@@ -16,9 +16,6 @@
 
 namespace redline::cuda {
 
-inline constexpr int kBoxTokens = 16;     // rows of a tensor copy: block sizes are multiples of it
-inline constexpr int kPanelColumns = 64;  // 128 bytes, the span of the swizzle
-
 template <int D>
 struct WgmmaPrefillShape {
   static constexpr int kThreads = 384;
@@ -63,9 +60,7 @@ DEV_INLINE void copy_query_panels(const AttentionArgs& args, const PrefillWork& 
     if (index < work.sequence.num_new && column < args.shape.head_dim)
       chunk = dev::ld_v4(q + (work.sequence.query_start + index) * args.q_stride +
                          work.head * args.shape.head_dim + column);
-    dev::st_v4(panels + column / kPanelColumns * Shape::kQueryPanel + row * kPanelColumns +
-                   (column / 8 % 8 ^ row % 8) * 8,
-               chunk);
+    dev::st_v4(panels + SwizzledPanels<Shape::kRows>::offset(row, column), chunk);
   }
   dev::fence_proxy_async();
 }
@@ -302,19 +297,11 @@ __global__ void __launch_bounds__(WgmmaPrefillShape<D>::kThreads, 1)
 template <int D, bool kTurns = D <= 128>
 inline void launch_prefill_wgmma_padded(const AttentionArgs& args, dev::stream_t stream) {
   using Shape = WgmmaPrefillShape<D>;
-  const KvView& kv = args.kv;
   REDLINE_CHECK(Shape::kRows == prefill_tile_rows(args.shape), "the plan cuts tiles as the kernel does");
-  REDLINE_CHECK(kv.block_size % kBoxTokens == 0, "a tensor copy stays within a block");
-  const auto rows = static_cast<std::uint64_t>(kv.num_blocks) *
-                    static_cast<std::uint64_t>(kv.num_kv_heads * 2 * kv.block_size);
-  const auto head_dim = static_cast<std::uint64_t>(kv.head_dim);
-  const dev::TensorMap2D cache =
-      dev::make_tensor_map_2d(kv.data, head_dim, rows, head_dim * sizeof(dev::bf16), kPanelColumns,
-                              kBoxTokens, sizeof(dev::bf16), dev::Swizzle::B128);
   const dim3 grid(static_cast<unsigned>(args.shape.num_q_heads),
                   static_cast<unsigned>(args.counts.num_prefill_tiles));
   dev::launch(attention_prefill_wgmma<D, kTurns>, grid, dim3(Shape::kThreads), Shape::kSharedBytes, stream,
-              args, cache);
+              args, map_cache(args.kv));
 }
 
 /// Attends the sequences with several new tokens. Requires Hopper, and a block size that is a multiple of 16.

@@ -117,9 +117,10 @@ TEST(CudaAttention, SplitsLongContextsAmongBlocksWhateverTheirNumber) {
   for (const int num_sms : {1, 2, 5, 40}) {
     AttentionCase c{{{999, 1}, {0, 1}, {500, 1}, {127, 1}}, shape_of(8, 2, 64), 16, 6};
     c.shape.num_sms = num_sms;
-    expect_right(c);
-    c.shape.rung = AttentionRung::kPlain;
-    expect_right(c);
+    for (const AttentionRung rung : {AttentionRung::kPlain, AttentionRung::kMma, AttentionRung::kWgmma}) {
+      c.shape.rung = rung;
+      expect_right(c);
+    }
   }
 }
 
@@ -143,6 +144,8 @@ TEST(CudaAttention, SplitsFewTokensAlongTheirPrefixWhateverTheHostToldOfThem) {
     expect_right(c, step, step.run(1, counts));
     counts.longest_split = 1;
     expect_right(c, step, step.run(1, counts));
+    c.shape.rung = AttentionRung::kWgmma;
+    expect_right(c);
   }
 }
 
@@ -163,7 +166,9 @@ TEST(CudaAttention, TakesMoreSequencesThanThePlanHasThreads) {
 }
 
 TEST(CudaAttention, RepeatsBitForBitOnOnePlan) {
-  for (const AttentionShape& shape : {shape_of(8, 2, 64), plain(shape_of(8, 2, 64))}) {
+  const AttentionShape shape_64 = shape_of(8, 2, 64);
+  for (const AttentionShape& shape : {shape_64, plain(shape_64), wgmma(shape_64)}) {
+    if (!runs_here({{}, shape})) continue;
     const AttentionStep step({{{999, 1}, {3, 40}, {500, 1}}, shape, 16, 13});
     EXPECT_EQ(step.run(1).bytes, step.run(3).bytes);
   }

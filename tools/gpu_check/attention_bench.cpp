@@ -175,17 +175,18 @@ void measure_all() {
   std::vector<Measurement> list;
   for (const auto& [count, context] :
        {std::pair{1, 1024}, {1, 4096}, {1, 32768}, {16, 1024}, {64, 1024}, {256, 1024}})
-    for (const AttentionRung rung : {AttentionRung::kPlain, AttentionRung::kMma})
-      list.push_back({"decode " + std::to_string(count) + " x " + std::to_string(context),
-                      on(shape(32, 8, 128), rung), batch(count, {context - 1, 1})});
-  list.push_back({"decode 64 x 1024", on(shape(32, 8, 64), AttentionRung::kMma), batch(64, {1023, 1})});
-  list.push_back({"decode 64 x 1024", on(shape(9, 3, 64), AttentionRung::kMma), batch(64, {1023, 1})});
-  list.push_back({"decode 64 x 1024", on(shape(28, 4, 128), AttentionRung::kMma), batch(64, {1023, 1})});
-  list.push_back({"decode 64 x 1024", on(shape(8, 8, 256), AttentionRung::kMma), batch(64, {1023, 1})});
+    for (const AttentionRung rung : {AttentionRung::kPlain, AttentionRung::kMma, AttentionRung::kWgmma})
+      if (rung != AttentionRung::kWgmma || capability == 90)
+        list.push_back({"decode " + std::to_string(count) + " x " + std::to_string(context),
+                        on(shape(32, 8, 128), rung), batch(count, {context - 1, 1})});
+  list.push_back({"decode 64 x 1024", shape(32, 8, 64), batch(64, {1023, 1})});
+  list.push_back({"decode 64 x 1024", shape(9, 3, 64), batch(64, {1023, 1})});
+  list.push_back({"decode 64 x 1024", shape(28, 4, 128), batch(64, {1023, 1})});
+  list.push_back({"decode 64 x 1024", shape(8, 8, 256), batch(64, {1023, 1})});
   std::vector<Sequence> ragged;
   std::mt19937 random(7);
   for (int i = 0; i < 64; ++i) ragged.push_back({static_cast<int>(random() % 4096), 1});
-  list.push_back({"decode 64 ragged", on(shape(32, 8, 128), AttentionRung::kMma), ragged});
+  list.push_back({"decode 64 ragged", shape(32, 8, 128), ragged});
   for (const AttentionRung rung : {AttentionRung::kMma, AttentionRung::kWgmma}) {
     if (rung == AttentionRung::kWgmma && capability != 90) continue;
     for (const int length : {512, 2048, 8192, 32768}) {
