@@ -5,6 +5,8 @@
 // al. 2011) keyed by the row's seed and counted by (step, token), so that a choice depends on the row's
 // logits and parameters alone.
 //
+// top_k, top_p and min_p first become the least key that they leave (sampling_filter.cuh).
+//
 // A row is cut into splits; a block owns one, and reduces (value, token) as one ordered 64-bit key: the
 // larger value wins, then the lower token; broken logits win over all. A second launch, a warp a row, reduces
 // splits. Limit: bytes of the logits, once. Share reached: not yet measured.
@@ -12,30 +14,9 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/sampling_filter.cuh"
 
 namespace redline::cuda {
-
-inline constexpr int kSamplingThreads = 256;
-inline constexpr int kMaxVocabularySplits = 64;
-
-/// How a row is sampled, in device memory so that a captured step can be replayed.
-struct RowSampling {
-  float temperature = 0;  // 0: the largest
-  std::uint64_t seed = 0;
-  std::uint64_t step = 0;  // of the answer: the same seed draws anew at each
-};
-
-struct SamplingArgs {
-  const float* logits = nullptr;
-  std::int64_t logits_stride = 0;
-  const RowSampling* rows = nullptr;  // [num_rows]; null: the largest of each
-  int num_rows = 0;
-  int vocabulary = 0;
-  std::int32_t* tokens = nullptr;  // [num_rows]
-  std::uint64_t* keys = nullptr;   // [num_rows, kMaxVocabularySplits], overwritten
-  int num_splits = 0;              // chosen by the launcher
-};
 
 DEV_INLINE std::uint64_t wide_product(std::uint32_t a, std::uint32_t b) { return std::uint64_t{a} * b; }
 
@@ -64,31 +45,6 @@ DEV_INLINE float gumbel(std::uint32_t word) {
   return -logf(-log1pf(-fminf(v, 1.0f - 0x1p-24f)));
 }
 
-inline constexpr std::uint64_t kBrokenKey = ~std::uint64_t{0};
-
-/// Orders as (score, -token); 0 for a forbidden token, kBrokenKey for NaN and +infinity.
-DEV_INLINE std::uint64_t choice_key(float logit, float score, std::uint32_t token) {
-  if (!(logit < INFINITY)) return kBrokenKey;
-  if (logit == -INFINITY) return 0;
-  const std::uint32_t bits = __float_as_uint(score + 0.0f);  // -0 ties with 0
-  const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return std::uint64_t{ordered} << 32 | (0xffffffffu - token);
-}
-DEV_INLINE std::int32_t chosen_token(std::uint64_t key) {
-  return key == 0 || key == kBrokenKey
-             ? -1
-             : static_cast<std::int32_t>(0xffffffffu - static_cast<std::uint32_t>(key));
-}
-
-DEV_INLINE std::uint64_t warp_max(std::uint64_t key) {
-#pragma unroll
-  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
-    const std::uint64_t other = __shfl_xor_sync(kAllLanes, key, distance);
-    key = other > key ? other : key;
-  }
-  return key;
-}
-
 // V: 8, or 1 where rows are not aligned. Threads take 8 consecutive tokens at a time either way: two blocks
 // of random words.
 template <int V>
@@ -99,6 +55,7 @@ __global__ void __launch_bounds__(kSamplingThreads) choose_kernel(const Sampling
   if (args.rows != nullptr) sampling = args.rows[row];
   const bool draws = sampling.temperature > 0;
   const float scale = draws ? 1.0f / sampling.temperature : 1.0f;
+  const std::uint64_t least = draws && args.filters ? args.least_keys()[row] : 0;
 
   const int octets = (args.vocabulary + 7) / 8;
   const int begin = static_cast<int>(std::int64_t{octets} * split / args.num_splits);
@@ -106,13 +63,7 @@ __global__ void __launch_bounds__(kSamplingThreads) choose_kernel(const Sampling
   std::uint64_t best = 0;
   for (int octet = begin + thread_index(); octet < end; octet += kSamplingThreads) {
     float values[8];
-    if constexpr (V == 8) {
-      load_elements(logits + 8 * octet, values);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 8; ++i)
-        values[i] = 8 * octet + i < args.vocabulary ? logits[8 * octet + i] : -INFINITY;
-    }
+    load_octet<V>(logits, octet, args.vocabulary, values);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       std::uint32_t words[4];
@@ -121,9 +72,9 @@ __global__ void __launch_bounds__(kSamplingThreads) choose_kernel(const Sampling
       for (int i = 0; i < 4; ++i) {
         const float logit = values[4 * half + i];
         const float score = draws ? logit * scale + gumbel(words[i]) : logit;
-        const std::uint64_t key =
-            choice_key(logit, score, static_cast<std::uint32_t>(8 * octet + 4 * half + i));
-        best = key > best ? key : best;
+        const auto token = static_cast<std::uint32_t>(8 * octet + 4 * half + i);
+        const std::uint64_t key = choice_key(logit, score, token);
+        if (key > best && choice_key(logit, logit, token) >= least) best = key;
       }
     }
   }
@@ -154,19 +105,19 @@ __global__ void __launch_bounds__(kThreads) choose_among_splits_kernel(const Sam
   if (lane_index() == 0) args.tokens[row] = chosen_token(best);
 }
 
-/// Elements of SamplingArgs::keys for so many rows.
-constexpr std::int64_t sampling_keys(std::int64_t num_rows) { return num_rows * kMaxVocabularySplits; }
-
 /// tokens[r] = the token chosen of logits[r, 0 .. vocabulary): the largest where the row's temperature is 0,
-/// ties to the lower id; else drawn. -infinity forbids a token. -1: the row holds NaN or +infinity, or
-/// nothing is left to choose. Drawing is not bit for bit the CPU's: the generator and the order of sums
-/// differ.
+/// ties to the lower id; else drawn from what min_p, then top_k, then top_p leave. -infinity forbids a token.
+/// -1: the row holds NaN or +infinity, or nothing is left to choose. Drawing is not bit for bit the CPU's:
+/// the generator and the order of sums differ.
 inline void choose_tokens(SamplingArgs args, dev::stream_t stream) {
   if (args.num_rows == 0) return;
   constexpr int kEnoughBlocks = 264, kLeastTokens = 4096;
   args.num_splits = std::clamp(std::min(kEnoughBlocks / args.num_rows, args.vocabulary / kLeastTokens), 1,
                                kMaxVocabularySplits);
   const bool vectors = args.vocabulary % 8 == 0 && vectors_fit(args.logits, args.logits_stride);
+  if (args.filters)
+    dev::launch(vectors ? least_key_kernel<8> : least_key_kernel<1>,
+                dim3(static_cast<unsigned>(args.num_rows)), dim3(kFilterThreads), 0, stream, args);
   dev::launch(vectors ? choose_kernel<8> : choose_kernel<1>,
               dim3(static_cast<unsigned>(args.num_splits), static_cast<unsigned>(args.num_rows)),
               dim3(kSamplingThreads), 0, stream, args);

@@ -22,7 +22,10 @@ std::vector<std::int32_t> choose(const std::vector<float>& logits, int num_rows,
                  .num_rows = num_rows,
                  .vocabulary = vocabulary,
                  .tokens = tokens.get(),
-                 .keys = keys.get()},
+                 .keys = keys.get(),
+                 .filters = std::any_of(
+                     rows.begin(), rows.end(),
+                     [](const RowSampling& row) { return row.top_k > 0 || row.top_p < 1 || row.min_p > 0; })},
                 {});
   return download(tokens);
 }
@@ -130,6 +133,77 @@ TEST(ChooseTokens, DrawsTheSameWhateverRunsBesideIt) {
     EXPECT_EQ(choose(one, 1, vocabulary, vocabulary, {rows[static_cast<std::size_t>(r)]})[0],
               together[static_cast<std::size_t>(r)]);
   }
+}
+
+// The tokens that the filters leave, by sorting.
+std::vector<bool> kept_by_sorting(const float* logits, int vocabulary, const RowSampling& row) {
+  std::vector<std::pair<double, int>> candidates;  // (-logit, token)
+  const double max = *std::max_element(logits, logits + vocabulary);
+  for (int i = 0; i < vocabulary; ++i)
+    if (logits[i] > -kInfinity &&
+        (row.min_p == 0 || logits[i] >= max + row.temperature * std::log(row.min_p)))
+      candidates.emplace_back(-logits[i], i);
+  std::sort(candidates.begin(), candidates.end());
+  if (row.top_k > 0) candidates.resize(std::min(candidates.size(), static_cast<std::size_t>(row.top_k)));
+  const auto weight = [&](std::size_t i) { return std::exp((-candidates[i].first - max) / row.temperature); };
+  double total = 0, sum = 0;
+  for (std::size_t i = 0; i < candidates.size(); ++i) total += weight(i);
+  std::size_t kept = 0;
+  while (kept < candidates.size() && (kept == 0 || sum < row.top_p * total)) sum += weight(kept++);
+  std::vector<bool> result(static_cast<std::size_t>(vocabulary));
+  for (std::size_t i = 0; i < kept; ++i) result[static_cast<std::size_t>(candidates[i].second)] = true;
+  return result;
+}
+
+TEST(ChooseTokens, DrawsOnlyAndAllOfWhatFiltersLeave) {
+  Random random(6);
+  const int num_draws = 24;
+  for (const int vocabulary : {1, 40, 1104}) {
+    std::vector<float> logits = random.normals<float>(vocabulary, 2);
+    for (int i = 0; i + 1 < vocabulary; i += 3)
+      logits[static_cast<std::size_t>(i)] = std::round(logits[static_cast<std::size_t>(i)]);  // ties
+    if (vocabulary > 30) logits[3] = -kInfinity;
+    for (const RowSampling& row :
+         {RowSampling{.temperature = 1.0f, .top_k = 1}, RowSampling{.temperature = 0.7f, .top_k = 7},
+          RowSampling{.temperature = 1.0f, .top_k = 100000}, RowSampling{.temperature = 1.0f, .top_p = 0.3f},
+          RowSampling{.temperature = 2.0f, .top_k = 30, .top_p = 0.8f},
+          RowSampling{.temperature = 1.0f, .top_p = 1e-6f}, RowSampling{.temperature = 1.5f, .min_p = 0.2f},
+          RowSampling{.temperature = 1.0f, .min_p = 1},
+          RowSampling{.temperature = 1.5f, .top_k = 9, .top_p = 0.7f, .min_p = 0.05f}}) {
+      SCOPED_TRACE(testing::Message()
+                   << "vocabulary " << vocabulary << ", temperature " << row.temperature << ", top_k "
+                   << row.top_k << ", top_p " << row.top_p << ", min_p " << row.min_p);
+      const std::vector<bool> kept = kept_by_sorting(logits.data(), vocabulary, row);
+      std::vector<RowSampling> rows(num_draws, row);
+      for (int i = 0; i < num_draws; ++i)
+        rows[static_cast<std::size_t>(i)].step = static_cast<std::uint64_t>(i);
+      std::vector<float> repeated;
+      for (int i = 0; i < num_draws; ++i) repeated.insert(repeated.end(), logits.begin(), logits.end());
+      std::vector<bool> drawn(kept.size());
+      for (const std::int32_t token : choose(repeated, num_draws, vocabulary, vocabulary, rows)) {
+        ASSERT_TRUE(token >= 0 && token < vocabulary);
+        EXPECT_TRUE(kept[static_cast<std::size_t>(token)]) << "token " << token;
+        drawn[static_cast<std::size_t>(token)] = true;
+      }
+      if (std::count(kept.begin(), kept.end(), true) <= 3) {  // all are likely
+        EXPECT_EQ(drawn, kept);
+      }
+    }
+  }
+}
+
+TEST(ChooseTokens, FiltersLeaveGreedyAndBrokenRowsAlone) {
+  const int vocabulary = 200;
+  std::vector<float> logits(4 * vocabulary, 0.5f);
+  logits[150] = 2;
+  logits[vocabulary + 7] = NAN;
+  std::fill(logits.begin() + 2 * vocabulary, logits.begin() + 3 * vocabulary, -kInfinity);
+  logits[3 * vocabulary + 150] = 2;
+  const std::vector<RowSampling> rows = {{.temperature = 0, .top_k = 5},
+                                         {.temperature = 1, .top_k = 5, .top_p = 0.5f},
+                                         {.temperature = 1, .top_p = 0.5f, .min_p = 0.1f},
+                                         {.temperature = 1, .top_k = 1}};
+  EXPECT_EQ(choose(logits, 4, vocabulary, vocabulary, rows), (std::vector<std::int32_t>{150, -1, -1, 150}));
 }
 
 }  // namespace
