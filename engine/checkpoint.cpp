@@ -16,10 +16,17 @@ namespace redline {
 struct Checkpoint::Naming {
   const char* layer_prefix;
   const char* role_names[kNumTensorRoles];
+  const char *attn_norm_after, *ffn_norm_after;  // the norms' names where they stand after their block
+  const char *fused_qkv, *fused_gate_up;
 
-  std::string name(TensorRole role, std::int64_t layer) const {
+  std::string name(TensorRole role, std::int64_t layer, NormPlacement norms) const {
     const char* role_name = role_names[static_cast<int>(role)];
-    return is_per_layer(role) ? layer_prefix + std::to_string(layer) + "." + role_name : role_name;
+    if (norms == NormPlacement::kAfterBlock && role == TensorRole::kAttnNorm) role_name = attn_norm_after;
+    if (norms == NormPlacement::kAfterBlock && role == TensorRole::kFfnNorm) role_name = ffn_norm_after;
+    return is_per_layer(role) ? in_layer(layer, role_name) : role_name;
+  }
+  std::string in_layer(std::int64_t layer, const char* tensor) const {
+    return layer_prefix + std::to_string(layer) + "." + tensor;
   }
 };
 
@@ -28,7 +35,11 @@ const Checkpoint::Naming Checkpoint::kGgufNaming = {
     {"token_embd.weight", "output_norm.weight", "output.weight", "attn_norm.weight", "attn_q.weight",
      "attn_k.weight", "attn_v.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_q_norm.weight",
      "attn_k_norm.weight", "attn_output.weight", "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight",
-     "ffn_down.weight"}};
+     "ffn_down.weight"},
+    "post_attention_norm.weight",
+    "post_ffw_norm.weight",
+    "attn_qkv.weight",
+    "ffn_up.weight"};
 
 const Checkpoint::Naming Checkpoint::kHfNaming = {
     "model.layers.",
@@ -36,7 +47,11 @@ const Checkpoint::Naming Checkpoint::kHfNaming = {
      "self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.q_proj.bias",
      "self_attn.k_proj.bias", "self_attn.v_proj.bias", "self_attn.q_norm.weight", "self_attn.k_norm.weight",
      "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
-     "mlp.up_proj.weight", "mlp.down_proj.weight"}};
+     "mlp.up_proj.weight", "mlp.down_proj.weight"},
+    "post_attention_layernorm.weight",
+    "post_feedforward_layernorm.weight",
+    "self_attn.qkv_proj.weight",
+    "mlp.gate_up_proj.weight"};
 
 Checkpoint::Checkpoint(const std::string& reference) {
   auto [path, name] = find_model(reference);
@@ -53,7 +68,8 @@ void Checkpoint::open_gguf() {
   interleaved_rope_ = find_hf_architecture(config_.architecture)->gguf_interleaves_rope;
   std::vector<const FileTensor*> tensors;
   for (const FileTensor& tensor : gguf_->tensors())
-    if (tensor.name != "rope_freqs.weight") tensors.push_back(&tensor);  // part of the configuration
+    if (!tensor.name.starts_with("rope_f"))
+      tensors.push_back(&tensor);  // those are part of the configuration
   bind(tensors, kGgufNaming);
 }
 
@@ -71,22 +87,54 @@ void Checkpoint::open_directory() {
   bind(tensors, kHfNaming);
 }
 
+// Cuts the tensor that holds the rows of `roles`, one after the other, into tensors of their own names.
+void Checkpoint::split(TensorsByName& tensors, const std::string& fused_name, std::int64_t layer,
+                       std::span<const TensorRole> roles, const Naming& naming) {
+  std::int64_t rows = 0;
+  for (const TensorRole role : roles) rows += tensor_shape(role, config_)[0];
+  const FileTensor fused = take(tensors, fused_name, {rows, config_.hidden_size});
+  std::int64_t row = 0;
+  for (const TensorRole role : roles) {
+    FileTensor& part = split_tensors_.emplace_back(fused);
+    part.name = naming.name(role, layer, config_.norm_placement);
+    part.shape = tensor_shape(role, config_);
+    const std::int64_t bytes = row_bytes(part.dtype, part.shape[1]);
+    part.data = fused.data.subspan(static_cast<std::size_t>(row * bytes),
+                                   static_cast<std::size_t>(part.shape[0] * bytes));
+    row += part.shape[0];
+    tensors.emplace(part.name, &part);
+  }
+}
+
+// Removes the tensor of that name and shape.
+const FileTensor& Checkpoint::take(TensorsByName& tensors, const std::string& tensor_name,
+                                   const std::vector<std::int64_t>& shape) const {
+  const auto it = tensors.find(tensor_name);
+  if (it == tensors.end())
+    throw ModelFileError({path_.string(), "tensor " + printable(tensor_name)}, "shape " + shape_text(shape),
+                         "no such tensor");
+  const FileTensor& tensor = *it->second;
+  if (tensor.shape != shape)
+    throw ModelFileError({tensor.file->path(), "tensor " + printable(tensor_name), tensor.offset()},
+                         "shape " + shape_text(shape), shape_text(tensor.shape));
+  tensors.erase(it);
+  return tensor;
+}
+
 void Checkpoint::bind(const std::vector<const FileTensor*>& tensors, const Naming& naming) {
-  std::unordered_map<std::string_view, const FileTensor*> unused;
+  TensorsByName unused;
   for (const FileTensor* tensor : tensors) unused.emplace(tensor->name, tensor);
+  if (find_hf_architecture(config_.architecture)->fused_projections) {
+    constexpr TensorRole kQkv[] = {TensorRole::kQ, TensorRole::kK, TensorRole::kV};
+    constexpr TensorRole kGateUp[] = {TensorRole::kGate, TensorRole::kUp};
+    for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      split(unused, naming.in_layer(layer, naming.fused_qkv), layer, kQkv, naming);
+      split(unused, naming.in_layer(layer, naming.fused_gate_up), layer, kGateUp, naming);
+    }
+  }
   for_each_tensor(config_, [&](TensorRole role, std::int64_t layer) {
-    const auto tensor_name = naming.name(role, layer);
-    const auto shape = tensor_shape(role, config_);
-    const auto it = unused.find(tensor_name);
-    if (it == unused.end())
-      throw ModelFileError({path_.string(), "tensor " + printable(tensor_name)}, "shape " + shape_text(shape),
-                           "no such tensor");
-    const FileTensor& tensor = *it->second;
-    if (tensor.shape != shape)
-      throw ModelFileError({tensor.file->path(), "tensor " + printable(tensor_name), tensor.offset()},
-                           "shape " + shape_text(shape), shape_text(tensor.shape));
-    tensors_[static_cast<int>(role)].push_back(&tensor);
-    unused.erase(it);
+    tensors_[static_cast<int>(role)].push_back(
+        &take(unused, naming.name(role, layer, config_.norm_placement), tensor_shape(role, config_)));
   });
   if (!unused.empty()) {
     const FileTensor& tensor = *unused.begin()->second;

@@ -2,9 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/file_tensor.h"
@@ -44,6 +48,11 @@ class Checkpoint {
   static const Naming kGgufNaming, kHfNaming;
   void open_gguf();
   void open_directory();
+  using TensorsByName = std::unordered_map<std::string_view, const FileTensor*>;
+  void split(TensorsByName& tensors, const std::string& fused_name, std::int64_t layer,
+             std::span<const TensorRole> roles, const Naming& naming);
+  const FileTensor& take(TensorsByName& tensors, const std::string& tensor_name,
+                         const std::vector<std::int64_t>& shape) const;
   void bind(const std::vector<const FileTensor*>& tensors, const Naming& naming);
 
   std::filesystem::path path_;
@@ -51,6 +60,7 @@ class Checkpoint {
   std::vector<std::unique_ptr<SafetensorsFile>> safetensors_;  // or these
   ModelConfig config_;
   bool interleaved_rope_ = false;
+  std::deque<FileTensor> split_tensors_;  // parts of fused ones
   // [role][layer]; a role without layers has one.
   std::vector<const FileTensor*> tensors_[kNumTensorRoles];
 };

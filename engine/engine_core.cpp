@@ -31,7 +31,7 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
                   .max_chunk_tokens = options.max_batched_tokens,
                   .enable_prefix_cache = options.prefix_cache},
                  blocks_, prefix_cache_),
-      transformer_(model.config, *model.weights),
+      transformer_(model.config, *model.weights, size.max_context),
       batch_(size.cache.block_size, size.cache.num_blocks),
       logits_(model.config.vocab_size),
       inbox_(std::make_shared<Inbox>()) {

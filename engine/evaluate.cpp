@@ -24,7 +24,7 @@ void for_each_logits(LoadedModel& model, std::span<const std::int32_t> tokens, c
   BlockTable blocks(static_cast<std::size_t>(size.cache.num_blocks) - 1);
   std::iota(blocks.begin(), blocks.end(), kTrashBlock + 1);
   Batch batch(size.cache.block_size, size.cache.num_blocks);
-  Model transformer(model.config, *model.weights);
+  Model transformer(model.config, *model.weights, size.max_context);
   const auto vocab_size = static_cast<std::size_t>(model.config.vocab_size);
   Logits logits(model.config.vocab_size);
 

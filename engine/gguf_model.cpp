@@ -11,6 +11,7 @@
 namespace redline {
 namespace {
 
+constexpr const char *kLongFactors = "rope_factors_long.weight", *kShortFactors = "rope_factors_short.weight";
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;  // of any dimension: products of two stay exact
 
 // Keys of one architecture: "llama." + name.
@@ -44,6 +45,13 @@ class ArchitectureKeys {
   std::string prefix_;
 };
 
+// A key whose value is above 0, or that stands for nothing: absent, or 0.
+double multiplier(const GgufFile& gguf, const std::string& key, double absent) {
+  const double value = gguf.find_float(key).value_or(0);
+  if (value < 0 || !std::isfinite(value)) gguf.fail_key(key, "a positive number", std::to_string(value));
+  return value > 0 ? value : absent;
+}
+
 std::vector<float> frequency_divisors(const FileTensor& tensor, std::int64_t count) {
   const ModelFileError::Where where{tensor.file->path(), "tensor " + printable(tensor.name), tensor.offset()};
   if (tensor.dtype != DType::kF32 || tensor.elements() != count)
@@ -68,6 +76,8 @@ RopeScaling rope_scaling(const GgufFile& gguf, const ArchitectureKeys& keys, con
         keys.find_size("rope.scaling.original_context_length").value_or(config.max_positions);
     scaling.beta_fast = keys.positive("rope.scaling.yarn_beta_fast", scaling.beta_fast);
     scaling.beta_slow = keys.positive("rope.scaling.yarn_beta_slow", scaling.beta_slow);
+  } else if (type == "longrope" && gguf.find_tensor(kLongFactors)) {
+    // The factors themselves say so, with or without this key.
   } else if (type != "none") {
     keys.fail("rope.scaling.type", "none, linear or yarn", printable(type));
   }
@@ -78,7 +88,48 @@ RopeScaling rope_scaling(const GgufFile& gguf, const ArchitectureKeys& keys, con
                                (1.0 + 0.1 * std::log(std::max(scaling.factor, 1.0)));
   if (const FileTensor* divisors = gguf.find_tensor("rope_freqs.weight"))
     scaling.frequency_divisors = frequency_divisors(*divisors, config.rotary_dim / 2);
+  if (const FileTensor* longer = gguf.find_tensor(kLongFactors)) {
+    scaling.type = RopeType::kLongRope;
+    scaling.original_max_positions =
+        keys.find_size("rope.scaling.original_context_length").value_or(config.max_positions);
+    scaling.attention_factor = keys.positive("rope.scaling.attn_factor", 1.0);
+    scaling.long_divisors = frequency_divisors(*longer, config.rotary_dim / 2);
+    const FileTensor* shorter = gguf.find_tensor(kShortFactors);
+    if (!shorter)
+      throw ModelFileError({gguf.file().path(), "tensor " + printable(kShortFactors)}, "a tensor", "none");
+    scaling.short_divisors = frequency_divisors(*shorter, config.rotary_dim / 2);
+  }
   return scaling;
+}
+
+// Which layers rotate, and what their queries see.
+void read_layers(const GgufFile& gguf, const ArchitectureKeys& keys, const Architecture& row,
+                 ModelConfig& config) {
+  const std::string window_key = std::string(row.gguf_name) + ".attention.sliding_window";
+  const std::int64_t window = gguf.find_int(window_key).value_or(0);
+  const bool may_slide = row.windowed_layers == WindowedLayers::kAll || row.gguf_name == std::string("llama");
+  if (window < 0 || window > kMaxSize || (window > 0 && !may_slide))
+    keys.fail("attention.sliding_window", may_slide ? "0 to 2^24" : "none", std::to_string(window));
+  if (window == 0 && row.unrotated_period == 0) return;
+  for (std::int64_t i = 0; i < config.num_layers; ++i)
+    config.layers.push_back(
+        {.rotates = row.unrotated_period == 0 || (i + 1) % row.unrotated_period != 0, .window = window});
+}
+
+void read_multipliers(const GgufFile& gguf, const Architecture& row, ModelConfig& config) {
+  const struct {
+    const char* key;
+    double& value;
+  } multipliers[] = {{"embedding_scale", config.embedding_multiplier},
+                     {"residual_scale", config.residual_multiplier},
+                     {"attention.scale", config.attention_multiplier},
+                     {"logit_scale", config.logits_divisor}};
+  for (const auto& each : multipliers) {
+    const std::string key = std::string(row.gguf_name) + "." + each.key;
+    const double value = multiplier(gguf, key, each.value);
+    if (!row.has_multipliers && value != each.value) gguf.fail_key(key, "none", std::to_string(value));
+    each.value = value;
+  }
 }
 
 TokenId token_id(const GgufFile& gguf, const char* key, std::size_t num_tokens) {
@@ -123,13 +174,21 @@ ModelConfig gguf_model_config(const GgufFile& gguf) {
       keys.fail(key, "the head dimension " + std::to_string(config.head_dim), std::to_string(value));
   };
   require_head_dim("attention.value_length");
-  require_head_dim("rope.dimension_count");
-  config.rotary_dim = config.head_dim;
+  config.rotary_dim = keys.find_size("rope.dimension_count").value_or(config.head_dim);
+  if (config.rotary_dim != config.head_dim &&
+      (!architecture->partial_rotary || config.rotary_dim > config.head_dim || config.rotary_dim % 2 != 0))
+    keys.fail("rope.dimension_count",
+              architecture->partial_rotary
+                  ? "an even part of " + std::to_string(config.head_dim) + " dimensions"
+                  : "the head dimension " + std::to_string(config.head_dim),
+              std::to_string(config.rotary_dim));
   config.ffn_size = keys.size("feed_forward_length");
   config.max_positions = keys.size("context_length");
   config.rms_norm_eps = keys.positive("attention.layer_norm_rms_epsilon", 1e-5);
   config.rope_theta = keys.positive("rope.freq_base", 10000.0);
   config.rope_scaling = rope_scaling(gguf, keys, config);
+  read_layers(gguf, keys, *architecture, config);
+  read_multipliers(gguf, *architecture, config);
   config.tied_embeddings = gguf.find_tensor("output.weight") == nullptr;
   if (const FileTensor* embedding = gguf.find_tensor("token_embd.weight"))
     config.vocab_size = embedding->shape.front();

@@ -7,8 +7,8 @@
 
 namespace redline {
 
-/// The configuration in `<architecture>.*` and rope_freqs.weight; its name is left empty. Throws
-/// ModelFileError naming the key, for an architecture or a feature that is not supported too.
+/// The configuration in `<architecture>.*`, rope_freqs.weight and rope_factors_*.weight; its name is left
+/// empty. Throws ModelFileError naming the key, for an architecture or a feature that is not supported too.
 ModelConfig gguf_model_config(const GgufFile& gguf);
 
 /// The tokenizer in `tokenizer.ggml.*`. Throws ModelFileError naming the key.

@@ -1,5 +1,6 @@
 #include "engine/hf_config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/architecture.h"
@@ -22,7 +23,7 @@ const Architecture& architecture(const JsonFile& json) {
 }
 
 void refuse_unsupported(const JsonFile& json) {
-  for (const char* key : {"attention_bias", "mlp_bias", "use_sliding_window"})
+  for (const char* key : {"attention_bias", "mlp_bias"})
     if (json.find_bool(key).value_or(false)) json.fail(key, "false");
   if (json.has("quantization_config")) json.fail("quantization_config", "none");
   require(json, "hidden_act", "silu");
@@ -38,12 +39,38 @@ double yarn_attention_factor(const JsonFile& rope, double factor) {
   return scale(1.0);
 }
 
+// Phi-3's files: one set of frequencies for texts of the trained length, another for longer ones.
+void read_longrope(const JsonFile& json, const JsonFile& rope, const ModelConfig& config,
+                   RopeScaling& scaling) {
+  scaling.type = RopeType::kLongRope;
+  constexpr const char* kOriginal = "original_max_position_embeddings";
+  scaling.original_max_positions =
+      json.find_size(kOriginal).value_or(rope.find_size(kOriginal).value_or(config.max_positions));
+  const auto original = static_cast<double>(scaling.original_max_positions);
+  scaling.factor =
+      rope.find_positive("factor").value_or(static_cast<double>(config.max_positions) / original);
+  scaling.attention_factor =
+      rope.find_positive("attention_factor")
+          .value_or(scaling.factor <= 1 || original <= 1
+                        ? 1.0
+                        : std::sqrt(1 + std::log(scaling.factor) / std::log(original)));
+  const auto num_pairs = static_cast<std::size_t>(config.rotary_dim / 2);
+  scaling.short_divisors = rope.positives("short_factor", num_pairs);
+  scaling.long_divisors = rope.positives("long_factor", num_pairs);
+}
+
 // `rope`: config.json's rope_scaling, or rope_parameters as transformers 5 writes them.
-RopeScaling rope_scaling(const JsonFile& rope, std::int64_t max_positions) {
+RopeScaling rope_scaling(const JsonFile& json, const JsonFile& rope, const ModelConfig& config) {
   RopeScaling scaling;
   const char* type_key = rope.has("rope_type") ? "rope_type" : "type";
-  const auto type = rope.find_string(type_key).value_or("default");
+  auto type = rope.find_string(type_key).value_or("default");
+  if (config.architecture == "phi3" && (type == "su" || type == "yarn"))
+    type = "longrope";  // as it was once called
   if (type == "default") return scaling;
+  if (type == "longrope") {
+    read_longrope(json, rope, config, scaling);
+    return scaling;
+  }
   scaling.factor = rope.positive("factor");
   if (type == "linear") {
     scaling.type = RopeType::kLinear;
@@ -57,31 +84,99 @@ RopeScaling rope_scaling(const JsonFile& rope, std::int64_t max_positions) {
   } else if (type == "yarn") {
     scaling.type = RopeType::kYarn;
     scaling.original_max_positions =
-        rope.find_size("original_max_position_embeddings").value_or(max_positions);
+        rope.find_size("original_max_position_embeddings").value_or(config.max_positions);
     scaling.beta_fast = rope.find_positive("beta_fast").value_or(scaling.beta_fast);
     scaling.beta_slow = rope.find_positive("beta_slow").value_or(scaling.beta_slow);
     scaling.truncate = rope.find_bool("truncate").value_or(true);
     scaling.attention_factor = yarn_attention_factor(rope, scaling.factor);
   } else {
-    rope.fail(type_key, "default, linear, llama3 or yarn");
+    rope.fail(type_key, "default, linear, llama3, yarn or longrope");
   }
   return scaling;
 }
 
-void read_rope(const JsonFile& json, ModelConfig& config) {
+std::int64_t rotary_dim(const JsonFile& fields, const Architecture& row, const ModelConfig& config) {
+  constexpr const char* kKey = "partial_rotary_factor";
+  const double factor = fields.find_positive(kKey).value_or(1.0);
+  if (!row.partial_rotary && factor != 1.0) fields.fail(kKey, "1");
+  const auto dim = static_cast<std::int64_t>(static_cast<double>(config.head_dim) * std::min(factor, 2.0));
+  if (dim < 2 || dim > config.head_dim || dim % 2 != 0)
+    fields.fail(kKey, "an even part of " + std::to_string(config.head_dim) + " dimensions");
+  return dim;
+}
+
+void read_rope(const JsonFile& json, const Architecture& row, ModelConfig& config) {
   config.rope_theta = json.find_positive("rope_theta").value_or(10000.0);
   const char* key = json.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  const auto refuse_partial = [](const JsonFile& fields) {
-    if (fields.find_positive("partial_rotary_factor").value_or(1.0) != 1.0)
-      fields.fail("partial_rotary_factor", "1");
-  };
-  refuse_partial(json);
-  config.rotary_dim = config.head_dim;
+  config.rotary_dim = rotary_dim(json, row, config);
   if (!json.has(key)) return;
   const JsonFile rope(json, key);
-  refuse_partial(rope);
+  if (rope.has("partial_rotary_factor")) config.rotary_dim = rotary_dim(rope, row, config);
   config.rope_theta = rope.find_positive("rope_theta").value_or(config.rope_theta);
-  config.rope_scaling = rope_scaling(rope, config.max_positions);
+  config.rope_scaling = rope_scaling(json, rope, config);
+}
+
+// An array with an entry for each layer, or null.
+const nlohmann::json* layer_array(const JsonFile& json, const char* key, const ModelConfig& config) {
+  if (!json.has(key)) return nullptr;
+  const auto& array = json.object()[key];
+  if (!array.is_array() || std::ssize(array) != config.num_layers)
+    json.fail(key, "an array of " + std::to_string(config.num_layers));
+  return &array;
+}
+
+void read_rotation(const JsonFile& json, const Architecture& row, ModelConfig& config) {
+  if (row.unrotated_period == 0) return;
+  const char* const key = "no_rope_layers";  // despite its name: 1 where a layer rotates
+  const auto* listed = layer_array(json, key, config);
+  const auto period = json.find_size("no_rope_layer_interval").value_or(row.unrotated_period);
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    auto& layer = config.layers[static_cast<std::size_t>(i)];
+    if (!listed) {
+      layer.rotates = (i + 1) % period != 0;
+      continue;
+    }
+    const auto& entry = (*listed)[static_cast<std::size_t>(i)];
+    if (entry != 0 && entry != 1) json.fail(key, "an array of 0 and 1");
+    layer.rotates = entry == 1;
+  }
+}
+
+void read_windows(const JsonFile& json, const Architecture& row, ModelConfig& config) {
+  if (row.windowed_layers == WindowedLayers::kNone) return;
+  const bool all = row.windowed_layers == WindowedLayers::kAll;
+  if (!all && !json.find_bool("use_sliding_window").value_or(false)) return;
+  std::optional<std::int64_t> window = json.find_size("sliding_window");
+  if (!window && !json.mentions("sliding_window") && row.sliding_window > 0) window = row.sliding_window;
+  if (!window) return;
+  const auto* listed = all ? nullptr : layer_array(json, "layer_types", config);
+  const auto first = json.find_size("max_window_layers").value_or(28);
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    auto& layer = config.layers[static_cast<std::size_t>(i)];
+    bool windowed = all || (row.windowed_layers == WindowedLayers::kUpper ? i >= first : !layer.rotates);
+    if (listed) {
+      const auto& entry = (*listed)[static_cast<std::size_t>(i)];
+      windowed = entry == "sliding_attention";
+      if (!windowed && entry != "full_attention")
+        json.fail("layer_types", "an array of \"full_attention\" and \"sliding_attention\"");
+    }
+    if (windowed) layer.window = *window;
+  }
+}
+
+void read_layers(const JsonFile& json, const Architecture& row, ModelConfig& config) {
+  config.layers.assign(static_cast<std::size_t>(config.num_layers), LayerConfig{});
+  read_rotation(json, row, config);
+  read_windows(json, row, config);
+  if (std::ranges::all_of(config.layers, [](const LayerConfig& layer) { return layer == LayerConfig{}; }))
+    config.layers.clear();
+}
+
+void read_multipliers(const JsonFile& json, ModelConfig& config) {
+  config.embedding_multiplier = json.find_positive("embedding_multiplier").value_or(1.0);
+  config.residual_multiplier = json.find_positive("residual_multiplier").value_or(1.0);
+  config.attention_multiplier = json.find_positive("attention_multiplier").value_or(1.0);
+  config.logits_divisor = json.find_positive("logits_scaling").value_or(1.0);
 }
 
 }  // namespace
@@ -111,8 +206,10 @@ ModelConfig read_hf_config(const std::filesystem::path& config_json) {
               "an even head dimension instead of " + std::to_string(config.head_dim));
   config.max_positions = json.find_size("max_position_embeddings").value_or(2048);
   config.rms_norm_eps = json.find_positive("rms_norm_eps").value_or(row.rms_norm_eps);
-  config.tied_embeddings = json.find_bool("tie_word_embeddings").value_or(false);
-  read_rope(json, config);
+  config.tied_embeddings = json.find_bool("tie_word_embeddings").value_or(row.tied_embeddings);
+  read_rope(json, row, config);
+  read_layers(json, row, config);
+  if (row.has_multipliers) read_multipliers(json, config);
   return config;
 }
 

@@ -100,6 +100,19 @@ double JsonFile::positive(const char* key) const {
   return *value;
 }
 
+std::vector<float> JsonFile::positives(const char* key, std::size_t count) const {
+  const std::string expected = std::to_string(count) + " positive numbers";
+  const Json* value = find(key);
+  if (!value || !value->is_array() || value->size() != count) fail(key, expected);
+  std::vector<float> numbers;
+  for (const Json& number : *value) {
+    if (!number.is_number()) fail(key, expected);
+    numbers.push_back(number.get<float>());
+    if (!(numbers.back() > 0) || !std::isfinite(numbers.back())) fail(key, expected);
+  }
+  return numbers;
+}
+
 std::optional<bool> JsonFile::find_bool(const char* key) const {
   const Json* value = find(key);
   if (!value) return std::nullopt;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace redline {
 
@@ -27,6 +28,8 @@ class JsonFile {
   const nlohmann::json& object() const { return object_; }
   const std::string& file() const { return file_; }
   bool has(const char* key) const { return find(key) != nullptr; }
+  /// Whether the key is there, be it with null.
+  bool mentions(const char* key) const { return object_.contains(key); }
   bool is_object(const char* key) const { return has(key) && find(key)->is_object(); }
 
   /// An integer from 1 to 2^24.
@@ -35,6 +38,8 @@ class JsonFile {
   /// A finite number above 0.
   std::optional<double> find_positive(const char* key) const;
   double positive(const char* key) const;
+  /// An array of `count` finite numbers above 0.
+  std::vector<float> positives(const char* key, std::size_t count) const;
   std::optional<bool> find_bool(const char* key) const;
   std::optional<std::string> find_string(const char* key) const;
 

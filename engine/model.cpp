@@ -5,26 +5,42 @@
 
 namespace redline {
 
-Model::Model(const ModelConfig& config, const ModelWeights& weights)
-    : config_(config), weights_(weights), rope_(config) {}
+// A residual multiplier m is folded into what it multiplies into: the stream holds 1 / m of what the model's
+// definition says, which its norms undo once eps shrinks alike. Blocks then join it as they are.
+Model::Model(const ModelConfig& config, const ModelWeights& weights, std::int64_t max_context)
+    : config_(config),
+      weights_(weights),
+      rope_(config, max_context),
+      embedding_scale_(static_cast<float>(config.embedding_multiplier / config.residual_multiplier)),
+      norm_eps_(static_cast<float>(config.rms_norm_eps /
+                                   (config.residual_multiplier * config.residual_multiplier))),
+      score_scale_(config.attention_multiplier > 0 ? static_cast<float>(config.attention_multiplier)
+                                                   : 1.0f / std::sqrt(static_cast<float>(config.head_dim))) {}
 
 void Model::forward(Ops& ops, const BatchView& batch, KvCache& cache, TensorView logits) {
   const Activations a = activations_for(ops, batch.num_tokens(), batch.num_logit_rows());
   const RopeView rope = rope_for(ops, *std::max_element(batch.positions.begin(), batch.positions.end()) + 1);
-  const auto eps = static_cast<float>(config_.rms_norm_eps);
+  const bool norms_first = config_.norm_placement == NormPlacement::kBeforeBlock;
+  const float eps = norm_eps_;
 
-  ops.embed(a.residual, weights_.embedding.view);
-  for (std::size_t l = 0; l < weights_.layers.size(); ++l) {
-    const LayerWeights& layer = weights_.layers[l];
-    if (l == 0)
-      ops.rms_norm(a.hidden, a.residual, layer.attn_norm.data(), eps);
+  ops.embed(a.residual, weights_.embedding.view, embedding_scale_);
+  if (!norms_first) ops.copy(a.hidden, a.residual);
+  for (int l = 0; l < static_cast<int>(config_.num_layers); ++l) {
+    const LayerWeights& layer = weights_.layers[static_cast<std::size_t>(l)];
+    if (norms_first && l == 0) ops.rms_norm(a.hidden, a.residual, layer.attn_norm.data(), eps);
+    if (norms_first && l > 0) ops.add_rms_norm(a.hidden, a.residual, a.delta, layer.attn_norm.data(), eps);
+    attention_block(ops, l, a, rope, cache.layer(l));
+    if (norms_first)
+      ops.add_rms_norm(a.hidden, a.residual, a.delta, layer.ffn_norm.data(), eps);
     else
-      ops.add_rms_norm(a.hidden, a.residual, a.delta, layer.attn_norm.data(), eps);
-    attention_block(ops, layer, a, rope, cache.layer(static_cast<int>(l)));
-    ops.add_rms_norm(a.hidden, a.residual, a.delta, layer.ffn_norm.data(), eps);
+      ops.rms_norm_add(a.hidden, a.residual, a.delta, layer.attn_norm.data(), eps);
     ffn_block(ops, layer, a);
+    if (!norms_first) ops.rms_norm_add(a.hidden, a.residual, a.delta, layer.ffn_norm.data(), eps);
   }
-  ops.add_rms_norm(a.hidden, a.residual, a.delta, weights_.final_norm.data(), eps);
+  if (norms_first)
+    ops.add_rms_norm(a.hidden, a.residual, a.delta, weights_.final_norm.data(), eps);
+  else
+    ops.rms_norm(a.hidden, a.residual, weights_.final_norm.data(), eps);
   if (batch.num_logit_rows() == 0) return;
   const WeightView& head = weights_.head ? weights_.head->view : weights_.embedding.view;
   TensorView last = a.hidden;
@@ -32,28 +48,28 @@ void Model::forward(Ops& ops, const BatchView& batch, KvCache& cache, TensorView
   ops.linear(logits, last, head, Part::kHead, RowBasis::kLogits);
 }
 
-void Model::attention_block(Ops& ops, const LayerWeights& layer, const Activations& a, const RopeView& rope,
+void Model::attention_block(Ops& ops, int index, const Activations& a, const RopeView& rope,
                             const KvLayerView& kv) const {
+  const LayerWeights& layer = weights_.layers[static_cast<std::size_t>(index)];
+  const LayerConfig layer_config = config_.layer(index);
   const int num_q_heads = static_cast<int>(config_.num_q_heads);
   std::int64_t column = 0;
   for (const PackedMatrix& part : layer.qkv) {
     ops.linear(a.qkv.slice_cols(column, part.view.rows), a.hidden, part.view, Part::kProjections);
     column += part.view.rows;
   }
-  ops.rope_and_store_kv(a.qkv, num_q_heads, transform_of(layer, rope), kv);
-  ops.paged_attention(a.attention, a.qkv, num_q_heads, kv,
-                      1.0f / std::sqrt(static_cast<float>(config_.head_dim)));
+  QkvTransform transform{.rope = rope,
+                         .bias = layer.qkv_bias.data(),
+                         .q_norm = layer.q_norm.data(),
+                         .k_norm = layer.k_norm.data(),
+                         .norm_joins_heads = config_.qk_norm == QkNorm::kJoinedHeads,
+                         .norm_eps = static_cast<float>(config_.rms_norm_eps)};
+  if (!layer_config.rotates) transform.rope.rotary_dim = 0;
+  ops.rope_and_store_kv(a.qkv, num_q_heads, transform, kv);
+  ops.paged_attention(a.attention, a.qkv, num_q_heads, kv, score_scale_,
+                      static_cast<int>(layer_config.window));
   ops.linear(a.delta, a.attention, layer.o.view, Part::kProjections);
   ops.all_reduce(a.delta);
-}
-
-QkvTransform Model::transform_of(const LayerWeights& layer, const RopeView& rope) const {
-  return {.rope = rope,
-          .bias = layer.qkv_bias.data(),
-          .q_norm = layer.q_norm.data(),
-          .k_norm = layer.k_norm.data(),
-          .norm_joins_heads = config_.qk_norm == QkNorm::kJoinedHeads,
-          .norm_eps = static_cast<float>(config_.rms_norm_eps)};
 }
 
 void Model::ffn_block(Ops& ops, const LayerWeights& layer, const Activations& a) const {

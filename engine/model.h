@@ -12,8 +12,9 @@ namespace redline {
 /// One model on one backend. Holds the activations of a step: not thread-safe.
 class Model {
  public:
-  /// `weights` outlives the model and was packed by the Ops that forward will be given.
-  Model(const ModelConfig& config, const ModelWeights& weights);
+  /// `weights` outlives the model and was packed by the Ops that forward will be given. `max_context`: of the
+  /// sequences that will run, which longrope asks; 0: the model's own.
+  Model(const ModelConfig& config, const ModelWeights& weights, std::int64_t max_context = 0);
 
   /// Computes the batch's tokens, writing their K and V to `cache`, and logits [R, V] of its logit rows. The
   /// caller has called ops.begin_step(batch).
@@ -33,14 +34,14 @@ class Model {
   };
   Activations activations_for(Ops& ops, std::int64_t num_tokens, std::int64_t num_logit_rows);
   RopeView rope_for(Ops& ops, std::int64_t num_positions);
-  void attention_block(Ops& ops, const LayerWeights& layer, const Activations& a, const RopeView& rope,
+  void attention_block(Ops& ops, int index, const Activations& a, const RopeView& rope,
                        const KvLayerView& kv) const;
-  QkvTransform transform_of(const LayerWeights& layer, const RopeView& rope) const;
   void ffn_block(Ops& ops, const LayerWeights& layer, const Activations& a) const;
 
   const ModelConfig& config_;
   const ModelWeights& weights_;
   RopeTable rope_;
+  float embedding_scale_, norm_eps_, score_scale_;
   Buffer device_rope_;  // a device's copy of the table
   std::int64_t num_device_positions_ = 0;
   Buffer buffer_;

@@ -44,17 +44,19 @@ void scale_yarn(std::vector<double>& frequencies, const ModelConfig& c) {
 
 }  // namespace
 
-RopeTable::RopeTable(const ModelConfig& config) {
+RopeTable::RopeTable(const ModelConfig& config, std::int64_t max_context) {
   const RopeScaling& s = config.rope_scaling;
   const auto half = static_cast<std::size_t>(config.rotary_dim / 2);
   std::vector<double> frequencies(half);
   for (std::size_t i = 0; i < half; ++i)
     frequencies[i] =
         std::pow(config.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(config.rotary_dim));
-  if (!s.frequency_divisors.empty()) {
-    REDLINE_CHECK(s.frequency_divisors.size() == half, "a divisor for every rotary pair");
-    for (std::size_t i = 0; i < half; ++i) frequencies[i] /= static_cast<double>(s.frequency_divisors[i]);
-  }
+  if (max_context == 0) max_context = config.max_positions;
+  const auto divide = [&](const std::vector<float>& divisors) {
+    REDLINE_CHECK(divisors.size() == half, "a divisor for every rotary pair");
+    for (std::size_t i = 0; i < half; ++i) frequencies[i] /= static_cast<double>(divisors[i]);
+  };
+  if (!s.frequency_divisors.empty()) divide(s.frequency_divisors);
   switch (s.type) {
     case RopeType::kPlain:
       break;
@@ -69,6 +71,10 @@ RopeTable::RopeTable(const ModelConfig& config) {
       attention_factor_ = static_cast<float>(s.attention_factor > 0 ? s.attention_factor
                                              : s.factor > 1         ? 0.1 * std::log(s.factor) + 1
                                                                     : 1.0);
+      break;
+    case RopeType::kLongRope:
+      divide(max_context > s.original_max_positions ? s.long_divisors : s.short_divisors);
+      attention_factor_ = static_cast<float>(s.attention_factor);
       break;
   }
   inverse_frequencies_.assign(frequencies.begin(), frequencies.end());

@@ -43,7 +43,7 @@ class WeightBuilder {
     weights_.embedding = pack(TensorRole::kEmbedding, 0);
     for (std::int64_t layer = 0; layer < config_.num_layers; ++layer)
       weights_.layers.push_back(build_layer(layer));
-    weights_.final_norm = vector(TensorRole::kFinalNorm, 0);
+    weights_.final_norm = final_norm();
     if (!config_.tied_embeddings) weights_.head = pack(TensorRole::kHead, 0);
     return std::move(weights_);
   }
@@ -84,6 +84,14 @@ class WeightBuilder {
       for (const auto role : kQkvRoles) packed.push_back(pack(role, layer));
     }
     return packed;
+  }
+
+  // Logits are linear in what the head reads: their divisor divides the norm before it.
+  PackedVector final_norm() {
+    std::vector<float> values = source_.vector(TensorRole::kFinalNorm, 0);
+    done(TensorRole::kFinalNorm, 0);
+    for (float& value : values) value /= static_cast<float>(config_.logits_divisor);
+    return pack_vector(values);
   }
 
   PackedVector pack_qkv_bias(std::int64_t layer) {

@@ -27,7 +27,7 @@ struct LayerWeights {
 struct ModelWeights {
   PackedMatrix embedding;
   std::optional<PackedMatrix> head;  // absent: tied to the embedding
-  PackedVector final_norm;           // [H]
+  PackedVector final_norm;           // [H], divided by logits_divisor
   std::vector<LayerWeights> layers;
   std::int64_t parameters = 0;    // tied tensors count once
   std::int64_t type_bytes = 0;    // matrices at their types' own sizes, norms in f32

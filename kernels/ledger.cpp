@@ -96,6 +96,7 @@ void Ledger::begin_step(const BatchView& batch) {
     step_.sequences.resize(batch.sequences.size());
     return;
   }
+  batch_ = batch;
   sequences_.assign(batch.sequences.begin(), batch.sequences.end());
   whole_ = {};
   by_phase_ = {};
@@ -103,13 +104,12 @@ void Ledger::begin_step(const BatchView& batch) {
     for (Geometry* g : {&whole_, &by_phase_[index(s.phase)]}) {
       g->tokens += s.num_new;
       g->logits += s.num_logit_rows;
-      g->pairs += causal_pairs(s.num_cached, s.num_new);
-      g->cached_tokens += s.num_cached;
     }
   }
-  flops_per_token_ = flops_per_logit_ = flops_per_pair_ = {};
+  flops_per_token_ = flops_per_logit_ = {};
+  windows_.clear();
   for (int i = 0; i < 2; ++i) weight_bytes_[i] = weight_bytes_stored_[i] = 0;
-  gathered_per_token_ = kv_read_per_token_ = kv_write_per_token_ = 0;
+  gathered_per_token_ = kv_write_per_token_ = 0;
   gathered_table_is_read_whole_ = false;
   activations_per_token_ = activations_per_logit_ = copied_bytes_ = 0;
   busy_ns_ = 0;
@@ -119,14 +119,29 @@ void Ledger::begin_step(const BatchView& batch) {
   step_.kind_calls = {};
 }
 
+Ledger::Window& Ledger::window_of(const OpCost& cost) {
+  for (Window& window : windows_)
+    if (window.size == cost.window) return window;
+  Window& window = windows_.emplace_back();
+  window.size = cost.window;
+  window.cached_unique = unique_in_window(batch_, cost.window, cost.kv_block_size);
+  for (const SequenceWork& s : sequences_)
+    for (Reach* reach : {&window.whole, &window.by_phase[index(s.phase)]}) {
+      reach->pairs += causal_pairs(s.num_cached, s.num_new, cost.window);
+      reach->cached_tokens += cached_in_window(s.num_cached, cost.window);
+    }
+  return window;
+}
+
 // Time that the operation's share of `work` takes at the peaks; bytes that no row owns are shared by row.
-double Ledger::roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work) const {
+double Ledger::roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work,
+                           const Reach& reach) const {
   constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
   if (peaks.bandwidth <= 0) return kUnknown;
   const std::int64_t rows = work.rows(cost.basis), all_rows = whole_.rows(cost.basis);
-  const std::int64_t flops = cost.flops_per_row * rows + cost.flops_per_pair * work.pairs;
+  const std::int64_t flops = cost.flops_per_row * rows + cost.flops_per_pair * reach.pairs;
   const std::int64_t owned_bytes = (cost.activation_bytes_per_row + cost.gathered_bytes_per_row) * rows +
-                                   cost.kv_read_bytes_per_token * (work.cached_tokens + work.tokens) +
+                                   cost.kv_read_bytes_per_token * (reach.cached_tokens + work.tokens) +
                                    cost.kv_write_bytes_per_token * work.tokens;
   double ns = static_cast<double>(owned_bytes);
   if (all_rows > 0)
@@ -145,21 +160,27 @@ void Ledger::charge(const OpCost& cost, std::int64_t rows) {
                 "an operation's rows are the step's tokens or its logit rows");
   const int part = index(cost.part), type = index(cost.compute), basis = index(cost.basis);
   (logits ? flops_per_logit_ : flops_per_token_)[part][type] += cost.flops_per_row;
-  flops_per_pair_[part][type] += cost.flops_per_pair;
   weight_bytes_[basis] += cost.weight_bytes;
   weight_bytes_stored_[basis] += cost.weight_bytes_stored;
   gathered_per_token_ += cost.gathered_bytes_per_row;
   if (cost.holds_gathered_rows && rows > 0) gathered_table_is_read_whole_ = true;
-  kv_read_per_token_ += cost.kv_read_bytes_per_token;
   kv_write_per_token_ += cost.kv_write_bytes_per_token;
   (logits ? activations_per_logit_ : activations_per_token_) += cost.activation_bytes_per_row;
   copied_bytes_ += cost.copied_bytes;
 
-  ideal_attainable_ns_ += roofline_ns(cost, attainable_, whole_);
-  ideal_vendor_ns_ += roofline_ns(cost, vendor_, whole_);
+  const bool attends = cost.flops_per_pair > 0 || cost.kv_read_bytes_per_token > 0;
+  Window* window = attends ? &window_of(cost) : nullptr;
+  if (window) {
+    window->flops_per_pair[part][type] += cost.flops_per_pair;
+    window->kv_read_per_token += cost.kv_read_bytes_per_token;
+  }
+  const Reach whole = window ? window->whole : Reach{};
+  ideal_attainable_ns_ += roofline_ns(cost, attainable_, whole_, whole);
+  ideal_vendor_ns_ += roofline_ns(cost, vendor_, whole_, whole);
   if (is_mixed()) {
     const Peaks& best = attainable_.bandwidth > 0 ? attainable_ : vendor_;
-    for (int p = 0; p < kNumPhases; ++p) share_[p] += roofline_ns(cost, best, by_phase_[p]);
+    for (int p = 0; p < kNumPhases; ++p)
+      share_[p] += roofline_ns(cost, best, by_phase_[p], window ? window->by_phase[p] : Reach{});
   }
   step_.kind_calls[index(cost.kind)] += 1;
 }
@@ -202,12 +223,15 @@ const StepCounts& Ledger::end_step() {
     c.weights += gathered * fresh;
     c.kv_write = kv_write_per_token_ * fresh;
     c.wasted_bytes += (gathered + kv_write_per_token_) * s.num_recomputed;
-    (fresh > 0 ? c.kv_read : c.wasted_bytes) += kv_read_per_token_ * s.num_cached_unique;
-    if (fresh > 0) c.kv_read_logical = kv_read_per_token_ * s.num_cached;
+    for (const Window& window : windows_) {
+      const std::int64_t cached = cached_in_window(s.num_cached, window.size);
+      (fresh > 0 ? c.kv_read : c.wasted_bytes) += window.kv_read_per_token * window.cached_unique[i];
+      if (fresh > 0) c.kv_read_logical += window.kv_read_per_token * cached;
+      c.declared += window.kv_read_per_token * (cached + s.num_new);
+    }
     c.activations = activations_per_token_ * s.num_new + activations_per_logit_ * s.num_logit_rows;
-    c.declared = moved.deal(s.num_new) + head_moved.deal(s.num_logit_rows) + gathered_per_token_ * s.num_new +
-                 kv_read_per_token_ * (s.num_cached + s.num_new) + kv_write_per_token_ * s.num_new +
-                 c.activations;
+    c.declared += moved.deal(s.num_new) + head_moved.deal(s.num_logit_rows) +
+                  gathered_per_token_ * s.num_new + kv_write_per_token_ * s.num_new + c.activations;
     step_.phase[index(s.phase)] += c;
   }
   split_times();
@@ -217,21 +241,22 @@ const StepCounts& Ledger::end_step() {
 void Ledger::count_flops(const SequenceWork& s, Counts& c) const {
   const std::int64_t fresh = s.num_new - s.num_recomputed, fresh_logits = fresh_logit_rows(s);
   const std::int64_t wasted_logits = s.num_logit_rows - fresh_logits;
-  const std::int64_t wasted_pairs = causal_pairs(s.num_cached, s.num_recomputed);
-  const std::int64_t pairs = causal_pairs(s.num_cached, s.num_new) - wasted_pairs;
-  for (int p = 0; p < kNumParts; ++p)
-    for (int t = 0; t < kNumComputeTypes; ++t) {
-      const std::int64_t per_token = flops_per_token_[p][t], per_logit = flops_per_logit_[p][t];
-      const std::int64_t per_pair = flops_per_pair_[p][t];
-      const std::int64_t useful = per_token * fresh + per_logit * fresh_logits + per_pair * pairs;
-      const std::int64_t wasted =
-          per_token * s.num_recomputed + per_logit * wasted_logits + per_pair * wasted_pairs;
-      c.flops[p] += useful;
-      c.wasted_flops[p] += wasted;
-      if (p == index(Part::kOther)) continue;
-      c.flops_by_type[t] += useful;
-      c.wasted_flops_by_type[t] += wasted;
-    }
+  const auto count = [&](const PartByType& flops, std::int64_t useful, std::int64_t wasted) {
+    for (int p = 0; p < kNumParts; ++p)
+      for (int t = 0; t < kNumComputeTypes; ++t) {
+        c.flops[p] += flops[p][t] * useful;
+        c.wasted_flops[p] += flops[p][t] * wasted;
+        if (p == index(Part::kOther)) continue;
+        c.flops_by_type[t] += flops[p][t] * useful;
+        c.wasted_flops_by_type[t] += flops[p][t] * wasted;
+      }
+  };
+  count(flops_per_token_, fresh, s.num_recomputed);
+  count(flops_per_logit_, fresh_logits, wasted_logits);
+  for (const Window& window : windows_) {
+    const std::int64_t wasted = causal_pairs(s.num_cached, s.num_recomputed, window.size);
+    count(window.flops_per_pair, causal_pairs(s.num_cached, s.num_new, window.size) - wasted, wasted);
+  }
 }
 
 void Ledger::split_times() {

@@ -9,6 +9,7 @@
 
 #include "kernels/batch.h"
 #include "kernels/dtype.h"
+#include "kernels/window.h"
 
 namespace redline {
 
@@ -20,8 +21,10 @@ inline constexpr const char* kPartNames[kNumParts] = {"projections", "attention"
 
 enum class OpKind : std::uint8_t {
   kEmbed,
+  kCopy,
   kRmsNorm,
   kAddRmsNorm,
+  kRmsNormAdd,
   kLinear,
   kLinearSiluMul,
   kSiluMul,
@@ -31,17 +34,18 @@ enum class OpKind : std::uint8_t {
   kCopyKvBlocks,
   kAllReduce,
 };
-inline constexpr int kNumOpKinds = 11;
+inline constexpr int kNumOpKinds = 13;
 inline constexpr const char* kOpKindNames[kNumOpKinds] = {
-    "embed",           "rms_norm",       "add_rms_norm",      "linear",
-    "linear_silu_mul", "silu_mul",       "rope_and_store_kv", "paged_attention",
-    "gather_rows",     "copy_kv_blocks", "all_reduce"};
+    "embed",           "copy",     "rms_norm",          "add_rms_norm",    "rms_norm_add", "linear",
+    "linear_silu_mul", "silu_mul", "rope_and_store_kv", "paged_attention", "gather_rows",  "copy_kv_blocks",
+    "all_reduce"};
 
 /// What the rows of an operation are: the step's tokens or its logit rows.
 enum class RowBasis : std::uint8_t { kTokens, kLogits };
 
 /// The cost of one operation as a function of the views it was given. One fused multiply-add is 2 FLOPs. A
-/// "pair" is a (query, key) pair under the causal mask; KV terms count tokens of one layer.
+/// "pair" is a (query, key) pair under the causal mask and within `window`; KV terms count tokens of one
+/// layer.
 struct OpCost {
   OpKind kind{};
   Part part = Part::kOther;
@@ -53,7 +57,9 @@ struct OpCost {
   std::int64_t weight_bytes_stored = 0;      // as packed
   std::int64_t gathered_bytes_per_row = 0;   // embedding rows, at the type's own size; counted as weights
   bool holds_gathered_rows = false;          // a tied head: this weight is the table whose rows were gathered
-  std::int64_t kv_read_bytes_per_token = 0;  // times cached tokens
+  std::int64_t window = 0;                   // keys that a query sees at most; 0: all
+  int kv_block_size = 0;                     // where window is not 0
+  std::int64_t kv_read_bytes_per_token = 0;  // times cached tokens in the window
   std::int64_t kv_write_bytes_per_token = 0;  // times new tokens
   std::int64_t activation_bytes_per_row = 0;  // read and written
   std::int64_t copied_bytes = 0;              // read and written whatever the rows: whole cache blocks
@@ -138,27 +144,42 @@ class Ledger {
 
  private:
   struct Geometry {  // executed rows of a step, or of one phase of it
-    std::int64_t tokens = 0, logits = 0, pairs = 0, cached_tokens = 0;
+    std::int64_t tokens = 0, logits = 0;
     std::int64_t rows(RowBasis basis) const { return basis == RowBasis::kLogits ? logits : tokens; }
+  };
+  struct Reach {  // of a step's queries, or of one phase's
+    std::int64_t pairs = 0, cached_tokens = 0;
+  };
+  using PartByType = std::array<std::array<std::int64_t, kNumComputeTypes>, kNumParts>;
+  // What operations of one window have in common: the step's geometry, and what they charged.
+  struct Window {
+    std::int64_t size = 0;
+    Reach whole;
+    std::array<Reach, kNumPhases> by_phase{};
+    std::vector<std::int64_t> cached_unique;  // by sequence
+    PartByType flops_per_pair{};
+    std::int64_t kv_read_per_token = 0;
   };
 
   bool enabled_ = true;
   Peaks attainable_, vendor_;
+  BatchView batch_;
   std::vector<SequenceWork> sequences_;
   Geometry whole_;
   std::array<Geometry, kNumPhases> by_phase_{};
 
   bool is_mixed() const { return by_phase_[0].tokens > 0 && by_phase_[1].tokens > 0; }
-  double roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work) const;
+  Window& window_of(const OpCost& cost);
+  double roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work, const Reach& reach) const;
   void count_flops(const SequenceWork& s, Counts& c) const;
   void split_times();
 
-  using PartByType = std::array<std::array<std::int64_t, kNumComputeTypes>, kNumParts>;
-  PartByType flops_per_token_{}, flops_per_logit_{}, flops_per_pair_{};
+  PartByType flops_per_token_{}, flops_per_logit_{};
+  std::vector<Window> windows_;                                // that attention of this step has had
   std::int64_t weight_bytes_[2]{}, weight_bytes_stored_[2]{};  // by RowBasis
   std::int64_t gathered_per_token_ = 0;
   bool gathered_table_is_read_whole_ = false;
-  std::int64_t kv_read_per_token_ = 0, kv_write_per_token_ = 0;
+  std::int64_t kv_write_per_token_ = 0;
   std::int64_t activations_per_token_ = 0, activations_per_logit_ = 0;
   std::int64_t copied_bytes_ = 0;
   std::int64_t busy_ns_ = 0;
@@ -167,11 +188,5 @@ class Ledger {
   std::array<double, kNumPhases> share_{};  // roofline time against the best known peaks, for the split
   StepCounts step_;
 };
-
-/// Causal (query, key) pairs of `num_new` tokens after `num_cached`: c p + c (c + 1) / 2. Telescopes over
-/// chunks.
-constexpr std::int64_t causal_pairs(std::int64_t num_cached, std::int64_t num_new) {
-  return num_new * num_cached + num_new * (num_new + 1) / 2;
-}
 
 }  // namespace redline

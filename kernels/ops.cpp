@@ -47,13 +47,21 @@ PackedVector Ops::pack_vector(std::span<const float> values) {
   return packed;
 }
 
-void Ops::embed(TensorView out, const WeightView& table) {
+void Ops::embed(TensorView out, const WeightView& table, float scale) {
   REDLINE_CHECK(out.rows == batch_.num_tokens() && out.cols == table.cols, "embed: out is [T, H]");
   embedding_table_ = table.data;
   OpCost cost{.kind = OpKind::kEmbed};
   cost.gathered_bytes_per_row = table.type_bytes / table.rows;
   cost.activation_bytes_per_row = out.cols * element_bytes(out);
-  launch(cost, out.rows, [&] { do_embed(out, table); });
+  if (scale != 1) cost.flops_per_row = out.cols;
+  launch(cost, out.rows, [&] { do_embed(out, table, scale); });
+}
+
+void Ops::copy(TensorView out, TensorView x) {
+  check_same_shape(out, x);
+  OpCost cost{.kind = OpKind::kCopy};
+  cost.activation_bytes_per_row = x.cols * (element_bytes(x) + element_bytes(out));
+  launch(cost, x.rows, [&] { do_copy(out, x); });
 }
 
 void Ops::rms_norm(TensorView out, TensorView x, const float* weight, float eps, RowBasis basis) {
@@ -75,6 +83,18 @@ void Ops::add_rms_norm(TensorView out, TensorView residual, TensorView delta, co
       out.cols * (2 * element_bytes(residual) + element_bytes(delta) + element_bytes(out));
   if (out.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = out.cols * kVectorBytes;
   launch(cost, out.rows, [&] { do_add_rms_norm(out, residual, delta, weight, eps); });
+}
+
+void Ops::rms_norm_add(TensorView out, TensorView residual, TensorView delta, const float* weight,
+                       float eps) {
+  check_same_shape(out, residual);
+  check_same_shape(out, delta);
+  OpCost cost{.kind = OpKind::kRmsNormAdd};
+  cost.flops_per_row = 5 * out.cols;
+  cost.activation_bytes_per_row =
+      out.cols * (2 * element_bytes(residual) + element_bytes(delta) + element_bytes(out));
+  if (out.rows > 0) cost.weight_bytes = cost.weight_bytes_stored = out.cols * kVectorBytes;
+  launch(cost, out.rows, [&] { do_rms_norm_add(out, residual, delta, weight, eps); });
 }
 
 void Ops::linear(TensorView out, TensorView x, const WeightView& weight, Part part, RowBasis basis) {
@@ -141,8 +161,9 @@ void Ops::rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform&
   launch(cost, qkv.rows, [&] { do_rope_and_store_kv(qkv, num_q_heads, transform, kv); });
 }
 
-void Ops::paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
-                          float scale) {
+void Ops::paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv, float scale,
+                          int window) {
+  REDLINE_CHECK(window >= 0, "paged_attention: a window, or 0 for none");
   REDLINE_CHECK(out.rows == batch_.num_tokens() && out.cols == std::int64_t{num_q_heads} * kv.head_dim,
                 "paged_attention: out is [T, Hq d]");
   REDLINE_CHECK(qkv.rows == out.rows && qkv.cols >= out.cols && num_q_heads % kv.num_kv_heads == 0,
@@ -151,9 +172,11 @@ void Ops::paged_attention(TensorView out, TensorView qkv, int num_q_heads, const
               .part = Part::kAttention,
               .compute = compute_type(OpKind::kPagedAttention, kv.dtype)};
   cost.flops_per_pair = 4 * std::int64_t{num_q_heads} * kv.head_dim;
+  cost.window = window;
+  cost.kv_block_size = kv.block_size;
   cost.kv_read_bytes_per_token = kv.bytes_per_token();
   cost.activation_bytes_per_row = 2 * out.cols * element_bytes(out);
-  launch(cost, out.rows, [&] { do_paged_attention(out, qkv, num_q_heads, kv, scale); });
+  launch(cost, out.rows, [&] { do_paged_attention(out, qkv, num_q_heads, kv, scale, window); });
 }
 
 void Ops::gather_rows(TensorView out, TensorView x) {

@@ -115,13 +115,17 @@ class Ops {
   /// Waits for the step's work. The counts are valid until the next begin_step.
   const StepCounts& end_step();
 
-  /// out[T, H] = table[token_ids]. Reads T rows of the table. 0 FLOPs.
-  void embed(TensorView out, const WeightView& table);
+  /// out[T, H] = scale * table[token_ids]. Reads T rows of the table. 0 FLOPs.
+  void embed(TensorView out, const WeightView& table, float scale = 1);
+  /// out = x, rounded to out's type. Both [T, H].
+  void copy(TensorView out, TensorView x);
   /// out = x / rms(x) * weight over rows of H; rms(x) = sqrt(mean(x^2) + eps). weight: H f32. out may be x.
   void rms_norm(TensorView out, TensorView x, const float* weight, float eps,
                 RowBasis basis = RowBasis::kTokens);
   /// residual += delta, then out = rms_norm(residual). All [T, H].
   void add_rms_norm(TensorView out, TensorView residual, TensorView delta, const float* weight, float eps);
+  /// residual += rms_norm(delta), then out = residual. All [T, H].
+  void rms_norm_add(TensorView out, TensorView residual, TensorView delta, const float* weight, float eps);
   /// out[T, N] = x[T, K] weight[N, K]^T. 2 T N K FLOPs.
   void linear(TensorView out, TensorView x, const WeightView& weight, Part part,
               RowBasis basis = RowBasis::kTokens);
@@ -135,9 +139,11 @@ class Ops {
   void rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                          const KvLayerView& kv);
   /// out[T, Hq d]: causal attention of qkv's q heads over the cache, scores scaled by `scale`; query head h
-  /// reads KV head h / (Hq / Hkv). K and V of this step's tokens are already in the cache. 4 Hq d FLOPs per
-  /// causal pair.
-  void paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv, float scale);
+  /// reads KV head h / (Hq / Hkv). K and V of this step's tokens are already in the cache. With `window` > 0
+  /// a query sees the last `window` keys, its own included. A block that lies before every query's window may
+  /// be the trash block, whose contents may be anything: it is not read. 4 Hq d FLOPs per pair that is seen.
+  void paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv, float scale,
+                       int window = 0);
   /// out[R, H] = x[logit_rows].
   void gather_rows(TensorView out, TensorView x);
   /// Copies whole blocks within each of `layers`, in order, before the step's first write.
@@ -154,9 +160,12 @@ class Ops {
   /// that return before they have run are not timed one by one.
   virtual void do_begin_step() {}
   virtual std::optional<std::int64_t> do_end_step() { return std::nullopt; }
-  virtual void do_embed(TensorView out, const WeightView& table) = 0;
+  virtual void do_embed(TensorView out, const WeightView& table, float scale) = 0;
+  virtual void do_copy(TensorView out, TensorView x) = 0;
   virtual void do_rms_norm(TensorView out, TensorView x, const float* weight, float eps) = 0;
   virtual void do_add_rms_norm(TensorView out, TensorView residual, TensorView delta, const float* weight,
+                               float eps) = 0;
+  virtual void do_rms_norm_add(TensorView out, TensorView residual, TensorView delta, const float* weight,
                                float eps) = 0;
   virtual void do_linear(TensorView out, TensorView x, const WeightView& weight) = 0;
   virtual void do_linear_silu_mul(TensorView out, TensorView x, const WeightView& gate_up) = 0;
@@ -164,7 +173,7 @@ class Ops {
   virtual void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                                     const KvLayerView& kv) = 0;
   virtual void do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
-                                  float scale) = 0;
+                                  float scale, int window) = 0;
   virtual void do_gather_rows(TensorView out, TensorView x) = 0;
   virtual void do_copy_kv_blocks(std::span<const KvLayerView> layers, std::span<const BlockCopy> copies) = 0;
   virtual void do_all_reduce(TensorView) {}

@@ -38,14 +38,16 @@ class IdleOps final : public Ops {
   void unpack_row(const WeightView&, std::int64_t, float*) const override {}
 
  private:
-  void do_embed(TensorView, const WeightView&) override {}
+  void do_embed(TensorView, const WeightView&, float) override {}
+  void do_copy(TensorView, TensorView) override {}
   void do_rms_norm(TensorView, TensorView, const float*, float) override {}
   void do_add_rms_norm(TensorView, TensorView, TensorView, const float*, float) override {}
+  void do_rms_norm_add(TensorView, TensorView, TensorView, const float*, float) override {}
   void do_linear(TensorView, TensorView, const WeightView&) override {}
   void do_linear_silu_mul(TensorView, TensorView, const WeightView&) override {}
   void do_silu_mul(TensorView, TensorView, TensorView) override {}
   void do_rope_and_store_kv(TensorView, int, const QkvTransform&, const KvLayerView&) override {}
-  void do_paged_attention(TensorView, TensorView, int, const KvLayerView&, float) override {}
+  void do_paged_attention(TensorView, TensorView, int, const KvLayerView&, float, int) override {}
   void do_gather_rows(TensorView, TensorView) override {}
   void do_copy_kv_blocks(std::span<const KvLayerView>, std::span<const BlockCopy>) override {}
 

@@ -35,6 +35,13 @@ std::optional<std::int64_t> least(std::int64_t limit, Holds&& holds) {
   return high;
 }
 
+// Token i of a sequence attends to i tokens, 1 + 2 + ... + n; a window spares the first of them all those
+// beyond it, 1 + 2 + ... + (n - window).
+std::int64_t pairs_before(std::int64_t n, std::int64_t window) {
+  const std::int64_t spared = window > 0 ? std::max<std::int64_t>(n - window, 0) : 0;
+  return (n * (n + 1) - spared * (spared + 1)) / 2;
+}
+
 bool compute_bound(const Work& work, const Peaks& peaks) {
   const auto v = verdict(work, peaks);
   return v && v->compute_s > v->memory_s;
@@ -116,7 +123,10 @@ std::optional<Verdict> verdict(const Work& work, const Peaks& peaks) {
 
 Estimate::Estimate(const ModelConfig& config, const StoredWeights& weights, DType kv_dtype,
                    ComputeOf compute_of)
-    : config_(config), weights_(weights), kv_dtype_(kv_dtype), compute_of_(std::move(compute_of)) {}
+    : config_(config), weights_(weights), kv_dtype_(kv_dtype), compute_of_(std::move(compute_of)) {
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
+    ++layers_by_window_[config.layer(layer).window];
+}
 
 std::int64_t Estimate::kv_bytes_per_token() const {
   return 2 * config_.num_layers * bytes_of(kv_dtype_, config_.kv_size());
@@ -124,14 +134,15 @@ std::int64_t Estimate::kv_bytes_per_token() const {
 
 Work Estimate::step(std::span<const SequenceShape> sequences) const {
   const ModelConfig& c = config_;
-  std::int64_t tokens = 0, logit_rows = 0, cached = 0, pairs = 0;
+  std::int64_t tokens = 0, logit_rows = 0, cached = 0, pairs = 0;  // the latter two summed over layers
   for (const SequenceShape& s : sequences) {
     tokens += s.num_new;
     logit_rows += s.num_logit_rows;
-    cached += s.num_cached;
-    // Token i of a sequence attends to i tokens: the sum of num_cached + 1 to num_cached + num_new.
-    const std::int64_t known = s.num_cached + s.num_new;
-    pairs += (known * (known + 1) - s.num_cached * (s.num_cached + 1)) / 2;
+    for (const auto& [window, num_layers] : layers_by_window_) {
+      cached += num_layers * (window > 0 ? std::min(s.num_cached, window) : s.num_cached);
+      pairs +=
+          num_layers * (pairs_before(s.num_cached + s.num_new, window) - pairs_before(s.num_cached, window));
+    }
   }
   Work work;
   const auto count = [&](std::int64_t& part, std::int64_t flops, OpKind kind, DType dtype) {
@@ -143,7 +154,7 @@ Work Estimate::step(std::span<const SequenceShape> sequences) const {
     count(work.projections, 2 * tokens * weights_.projections[i], OpKind::kLinear, dtype);
     count(work.ffn, 2 * tokens * weights_.ffn[i], OpKind::kLinear, dtype);
   }
-  count(work.attention, 4 * c.num_layers * c.q_size() * pairs, OpKind::kPagedAttention, kv_dtype_);
+  count(work.attention, 4 * c.q_size() * pairs, OpKind::kPagedAttention, kv_dtype_);
   count(work.head, 2 * c.hidden_size * c.vocab_size * logit_rows, OpKind::kLinear, weights_.head);
 
   const bool head_is_read = logit_rows > 0;
@@ -151,7 +162,7 @@ Work Estimate::step(std::span<const SequenceShape> sequences) const {
       bytes_of(weights_.projections) + bytes_of(weights_.ffn) + kVectorBytes * weights_.vector_elements;
   if (head_is_read) work.weights += bytes_of(weights_.head, weights_.table_elements);
   if (!(head_is_read && weights_.tied)) work.weights += tokens * bytes_of(weights_.embedding, c.hidden_size);
-  work.kv_read = cached * kv_bytes_per_token();
+  work.kv_read = cached * (kv_bytes_per_token() / c.num_layers);
   work.kv_write = tokens * kv_bytes_per_token();
   return work;
 }
@@ -182,7 +193,8 @@ std::optional<std::int64_t> Estimate::decode_crossover(const Peaks& peaks, std::
 
 std::int64_t Estimate::sequences_that_fit(std::int64_t memory_bytes, std::int64_t length) const {
   const std::int64_t left = memory_bytes - weights_.bytes();
-  return left <= 0 ? 0 : left / (length * kv_bytes_per_token());
+  const std::int64_t window = config_.window(), held = window > 0 ? std::min(length, window) : length;
+  return left <= 0 ? 0 : left / (held * kv_bytes_per_token());
 }
 
 }  // namespace redline

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 
@@ -97,7 +98,8 @@ class Estimate {
   std::optional<std::int64_t> prefill_crossover(const Peaks& peaks, std::int64_t limit = 1 << 20) const;
   std::optional<std::int64_t> decode_crossover(const Peaks& peaks, std::int64_t depth,
                                                std::int64_t limit = 1 << 20) const;
-  /// Sequences of `length` tokens whose caches fit beside the weights.
+  /// Sequences of `length` tokens whose caches fit beside the weights; tokens outside every layer's window
+  /// need no cache.
   std::int64_t sequences_that_fit(std::int64_t memory_bytes, std::int64_t length) const;
 
  private:
@@ -105,6 +107,7 @@ class Estimate {
   StoredWeights weights_;
   DType kv_dtype_;
   ComputeOf compute_of_;
+  std::map<std::int64_t, std::int64_t> layers_by_window_;
 };
 
 }  // namespace redline

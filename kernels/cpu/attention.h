@@ -32,7 +32,7 @@ struct KvHead {
 
 /// Query rows that share a KV head: num_tokens x num_heads <= kMaxTileRows,
 /// heads of a token adjacent. Token t is at `first_position + t` and sees the
-/// keys up to itself.
+/// keys up to itself, the last `window` of them unless that is 0.
 struct AttentionTile {
   KvHead kv;
   const float* q = nullptr;
@@ -42,6 +42,7 @@ struct AttentionTile {
   int num_tokens = 0;
   int num_heads = 0;
   int first_position = 0;
+  int window = 0;
   float scale = 0;
 };
 

@@ -102,7 +102,8 @@ class Attention {
           wide_(wide),
           num_rows_(num_rows(tile)),
           first_key_(segment * kSegmentTokens),
-          num_keys_(smaller(kSegmentTokens, tile.first_position + tile.num_tokens - first_key_)) {
+          num_keys_(smaller(kSegmentTokens, tile.first_position + tile.num_tokens - first_key_)),
+          first_panel_(smaller(num_hidden(0), num_keys_) / 16) {
       const KvHead& kv = tile.kv;
       const int keys_ahead = tile.first_position + tile.num_tokens - first_key_;
       num_panels_ahead_ = smaller((keys_ahead + 15) / 16, kSegmentTokens / 16 + kPanelsAhead);
@@ -142,12 +143,20 @@ class Attention {
     }
 
     int num_panels() const { return (num_keys_ + 15) / 16; }
+    // Keys of this segment that lie before row `row`'s window.
+    int num_hidden(int row) const {
+      if (tile_.window == 0) return 0;
+      const int keys = tile_.first_position + row / tile_.num_heads + 1 - tile_.window - first_key_;
+      return keys < 0 ? 0 : keys;
+    }
     // Keys of this segment that row `row` sees.
     int num_visible(int row) const {
       const int keys = tile_.first_position + row / tile_.num_heads + 1 - first_key_;
       return keys < 0 ? 0 : smaller(keys, num_keys_);
     }
     int group_keys(int row, int rows) const { return num_visible(row + rows - 1); }
+    // The panel that holds the first key that any row from `row` on sees.
+    int group_panel(int row) const { return smaller(num_hidden(row), num_keys_) / 16; }
 
     // Calls body(number of rows, first row) on groups of nearly equal size.
     template <class Body>
@@ -183,7 +192,8 @@ class Attention {
                    float* scores) const {
       for_row_groups([&](auto rows, int row) {
         const int end = smaller(last, (group_keys(row, rows) + 15) / 16);
-        tile_panels<rows>(first, end, [&](auto panels, int j) {
+        const int start = group_panel(row);
+        tile_panels<rows>(first < start ? start : first, end, [&](auto panels, int j) {
           score<kPacked, rows, panels>(q + row * kScratchStride, k + j - first, stride, j,
                                        scores + row * kScratchStride + 16 * j);
         });
@@ -218,9 +228,11 @@ class Attention {
     void weigh_all(const float* weights, const std::byte* const* v, std::int64_t stride, int first, int last,
                    float* values) const {
       for_row_groups([&](auto rows, int row) {
+        const int start = group_panel(row);
         tile_panels<rows>(first, last, [&](auto panels, int j) {
-          weigh<kPacked, rows, panels>(weights + row * kScratchStride, group_keys(row, rows), v,
-                                       64 * (j - first), stride, values + row * kScratchStride + 16 * j);
+          weigh<kPacked, rows, panels>(weights + row * kScratchStride + 16 * start,
+                                       group_keys(row, rows) - 16 * start, v + start, 64 * (j - first),
+                                       stride, values + row * kScratchStride + 16 * j);
         });
       });
     }
@@ -253,7 +265,7 @@ class Attention {
     }
     void score_wide(const float* q, float* scores) const {
       const int dim = tile_.kv.head_dim, at_once = kWideFloats / (16 * dim);
-      for (int first = 0; first < num_panels(); first += at_once) {
+      for (int first = first_panel_; first < num_panels(); first += at_once) {
         const int last = smaller(first + at_once, num_panels());
         const std::byte* k[kSegmentTokens / 16];
         for (int j = first; j < last; ++j) {
@@ -269,7 +281,8 @@ class Attention {
       const std::byte* v[kSegmentTokens / 16];
       for (int i = 0; i < num_panels(); ++i) v[i] = reinterpret_cast<const std::byte*>(wide_ + i * 256);
       for (int panel = 0; panel < dim / 16; ++panel) {
-        for (int i = 0; i < num_panels(); ++i) widen(v_[i] + 64 * panel, 4 * dim, 8, wide_ + i * 256);
+        for (int i = first_panel_; i < num_panels(); ++i)
+          widen(v_[i] + 64 * panel, 4 * dim, 8, wide_ + i * 256);
         weigh_all<false>(weights, v, 64, panel, panel + 1, values);
       }
       if (dim % 16 != 0) weigh_last_columns(weights, values);
@@ -334,33 +347,39 @@ class Attention {
 
     void softmax_rows(float* weights, float* state) const {
       for_row_groups([&](int rows, int row) {
-        const int padded = (group_keys(row, rows) + 15) / 16 * 16;
+        const int start = 16 * group_panel(row), padded = (group_keys(row, rows) + 15) / 16 * 16;
         for (int i = row; i < row + rows; ++i)
-          softmax(weights + i * kScratchStride, num_visible(i), padded, state + i * kScratchStride);
+          softmax(weights + i * kScratchStride, start, num_hidden(i), num_visible(i), padded,
+                  state + i * kScratchStride);
       });
     }
-    // Scores to weights in place: 2^(score - largest) of the first `visible`, 0
-    // up to `padded`.
-    static void softmax(float* row, int visible, int padded, float* state) {
-      const L never = L::broadcast(-__builtin_huge_valf());
+    // Scores to weights in place: 2^(score - largest) from `hidden` to `visible`, 0 from `start` to there and
+    // on to `padded`.
+    static void softmax(float* row, int start, int hidden, int visible, int padded, float* state) {
+      const L never = L::broadcast(-__builtin_huge_valf()), zero = L::broadcast(0);
+      const int first = hidden < visible ? hidden / 16 * 16 : padded;
+      const auto seen = [&](int i, L x, L otherwise) {
+        x = L::first(visible - i, x, otherwise);
+        return i < hidden ? L::first(hidden - i, otherwise, x) : x;
+      };
       L largest = never;
-      for (int i = 0; i < visible; i += 16)
-        largest = L::max(largest, L::first(visible - i, L::load(row + i), never));
+      for (int i = first; i < visible; i += 16) largest = L::max(largest, seen(i, L::load(row + i), never));
       const float max = largest.largest();
-      L sum = L::broadcast(0);
-      for (int i = 0; i < visible; i += 16) {
-        const L weight = L::first(visible - i, exp2(L::load(row + i) - L::broadcast(max)), L::broadcast(0));
+      L sum = zero;
+      for (int i = start; i < first; i += 16) zero.store(row + i);
+      for (int i = first; i < visible; i += 16) {
+        const L weight = seen(i, exp2(L::load(row + i) - L::broadcast(max)), zero);
         weight.store(row + i);
         sum = sum + weight;
       }
-      for (int i = (visible + 15) / 16 * 16; i < padded; i += 16) L::broadcast(0).store(row + i);
+      for (int i = (visible + 15) / 16 * 16; i < padded; i += 16) zero.store(row + i);
       state[kStateSum] = sum.sum();
       state[kStateMax] = max;
     }
 
     const AttentionTile& tile_;
     float* const wide_;
-    const int num_rows_, first_key_, num_keys_;
+    const int num_rows_, first_key_, num_keys_, first_panel_;
     int num_panels_ahead_;
     // Where each group of 16 tokens starts, and a few of the next segment.
     const std::byte* k_[kSegmentTokens / 16 + kPanelsAhead];

@@ -27,17 +27,20 @@ class CpuOps final : public Ops {
   void unpack_row(const WeightView& weight, std::int64_t row, float* out) const override;
 
  private:
-  void do_embed(TensorView out, const WeightView& table) override;
+  void do_embed(TensorView out, const WeightView& table, float scale) override;
+  void do_copy(TensorView out, TensorView x) override;
   void do_rms_norm(TensorView out, TensorView x, const float* weight, float eps) override;
   void do_add_rms_norm(TensorView out, TensorView residual, TensorView delta, const float* weight,
+                       float eps) override;
+  void do_rms_norm_add(TensorView out, TensorView residual, TensorView delta, const float* weight,
                        float eps) override;
   void do_linear(TensorView out, TensorView x, const WeightView& weight) override;
   void do_linear_silu_mul(TensorView out, TensorView x, const WeightView& gate_up) override;
   void do_silu_mul(TensorView out, TensorView gate, TensorView up) override;
   void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                             const KvLayerView& kv) override;
-  void do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
-                          float scale) override;
+  void do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv, float scale,
+                          int window) override;
   void do_gather_rows(TensorView out, TensorView x) override;
   void do_copy_kv_blocks(std::span<const KvLayerView> layers, std::span<const BlockCopy> copies) override;
 

@@ -18,9 +18,17 @@ void CpuOps::for_each_row(std::int64_t rows, std::int64_t elements_per_row, Body
   });
 }
 
-void CpuOps::do_embed(TensorView out, const WeightView& table) {
+void CpuOps::do_embed(TensorView out, const WeightView& table, float scale) {
   for_each_row(out.rows, out.cols, [&](std::int64_t row) {
     unpack_row(table, batch().token_ids[static_cast<std::size_t>(row)], out.f32(row));
+    if (scale == 1) return;
+    for (std::int64_t i = 0; i < out.cols; ++i) out.f32(row)[i] *= scale;
+  });
+}
+
+void CpuOps::do_copy(TensorView out, TensorView x) {
+  for_each_row(x.rows, x.cols, [&](std::int64_t row) {
+    std::memcpy(out.f32(row), x.f32(row), static_cast<std::size_t>(x.cols) * sizeof(float));
   });
 }
 
@@ -34,6 +42,14 @@ void CpuOps::do_add_rms_norm(TensorView out, TensorView residual, TensorView del
                              float eps) {
   for_each_row(out.rows, out.cols, [&](std::int64_t row) {
     kernels_.elementwise->add_rms_norm(out.f32(row), residual.f32(row), delta.f32(row), weight, out.cols,
+                                       eps);
+  });
+}
+
+void CpuOps::do_rms_norm_add(TensorView out, TensorView residual, TensorView delta, const float* weight,
+                             float eps) {
+  for_each_row(out.rows, out.cols, [&](std::int64_t row) {
+    kernels_.elementwise->rms_norm_add(out.f32(row), residual.f32(row), delta.f32(row), weight, out.cols,
                                        eps);
   });
 }
@@ -77,8 +93,8 @@ void CpuOps::do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTran
 }
 
 void CpuOps::do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
-                                float scale) {
-  attention_.run(batch(), out, qkv, num_q_heads, kv, scale);
+                                float scale, int window) {
+  attention_.run(batch(), out, qkv, num_q_heads, kv, scale, window);
 }
 
 void CpuOps::do_gather_rows(TensorView out, TensorView x) {

@@ -33,6 +33,9 @@ struct ElementwiseKernels {
   /// residual += delta, then out = rms_norm(residual).
   void (*add_rms_norm)(float* out, float* residual, const float* delta, const float* weight, std::int64_t n,
                        float eps);
+  /// residual += rms_norm(delta), then out = residual; out may be neither.
+  void (*rms_norm_add)(float* out, float* residual, const float* delta, const float* weight, std::int64_t n,
+                       float eps);
   /// out = silu(gate) * up over n elements.
   void (*silu_mul)(float* out, const float* gate, const float* up, std::int64_t n);
   /// Biases, norms and rotates the query heads in place, and key and value heads on their way to the cache.

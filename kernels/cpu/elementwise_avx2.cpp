@@ -5,7 +5,7 @@
 namespace redline::cpu {
 
 const ElementwiseKernels kElementwiseAvx2 = {Elementwise<Lanes>::rms_norm, Elementwise<Lanes>::add_rms_norm,
-                                             Elementwise<Lanes>::silu_mul,
+                                             Elementwise<Lanes>::rms_norm_add, Elementwise<Lanes>::silu_mul,
                                              Elementwise<Lanes>::rope_and_store};
 
 }  // namespace redline::cpu

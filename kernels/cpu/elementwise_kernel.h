@@ -27,6 +27,16 @@ class Elementwise {
     normalize(out, residual, weight, n, (sum[0] + sum[1]).sum(), eps);
   }
 
+  static void rms_norm_add(float* out, float* residual, const float* delta, const float* weight,
+                           std::int64_t n, float eps) {
+    rms_norm(out, delta, weight, n, eps);
+    for (std::int64_t i = 0; i < n; i += 16) {
+      const L sum = load(residual, i, n) + load(out, i, n);
+      store(sum, residual, i, n);
+      store(sum, out, i, n);
+    }
+  }
+
   static void silu_mul(float* out, const float* gate, const float* up, std::int64_t n) {
     for (std::int64_t i = 0; i < n; i += 16) store(silu(load(gate, i, n)) * load(up, i, n), out, i, n);
   }

@@ -4,7 +4,7 @@
 namespace redline::cpu {
 
 const ElementwiseKernels kElementwisePortable = {
-    Elementwise<Lanes>::rms_norm, Elementwise<Lanes>::add_rms_norm, Elementwise<Lanes>::silu_mul,
-    Elementwise<Lanes>::rope_and_store};
+    Elementwise<Lanes>::rms_norm, Elementwise<Lanes>::add_rms_norm, Elementwise<Lanes>::rms_norm_add,
+    Elementwise<Lanes>::silu_mul, Elementwise<Lanes>::rope_and_store};
 
 }  // namespace redline::cpu

@@ -13,10 +13,14 @@ constexpr std::int64_t kTilesPerThread = 4;
 // Below so many multiply-adds, waking the other threads takes longer than the work.
 constexpr std::int64_t kMinParallelWork = 1 << 16;
 
-int num_keys(const AttentionTile& tile) { return tile.first_position + tile.num_tokens; }
+int first_key(const AttentionTile& tile) {
+  return tile.window > 0 ? std::max(0, tile.first_position + 1 - tile.window) : 0;
+}
+int end_key(const AttentionTile& tile) { return tile.first_position + tile.num_tokens; }
 
 std::int64_t multiply_adds(const AttentionTile& tile) {
-  return std::int64_t{2} * num_keys(tile) * tile.num_tokens * tile.num_heads * tile.kv.head_dim;
+  return std::int64_t{2} * (end_key(tile) - first_key(tile)) * tile.num_tokens * tile.num_heads *
+         tile.kv.head_dim;
 }
 
 }  // namespace
@@ -28,11 +32,11 @@ PagedAttention::PagedAttention(const AttentionKernels& kernels, ThreadPool& pool
 }
 
 void PagedAttention::run(const BatchView& batch, TensorView out, TensorView qkv, int num_q_heads,
-                         const KvLayerView& kv, float scale) {
+                         const KvLayerView& kv, float scale, int window) {
   REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16, "the cache is f32 or bf16");
   REDLINE_CHECK(kv.block_size % 16 == 0, "blocks of a multiple of 16 tokens");
   REDLINE_CHECK(kv.head_dim % 2 == 0 && kv.head_dim <= kMaxHeadDim, "an even head dim of at most 256");
-  make_tiles(batch, out, qkv, num_q_heads, kv, scale);
+  make_tiles(batch, out, qkv, num_q_heads, kv, scale, window);
   make_units();
   std::int64_t work = 0;
   for (const AttentionTile& tile : tiles_) work += multiply_adds(tile);
@@ -46,7 +50,7 @@ void PagedAttention::run(const BatchView& batch, TensorView out, TensorView qkv,
 }
 
 void PagedAttention::make_tiles(const BatchView& batch, TensorView out, TensorView qkv, int num_q_heads,
-                                const KvLayerView& kv, float scale) {
+                                const KvLayerView& kv, float scale, int window) {
   const int group = num_q_heads / kv.num_kv_heads, heads = std::min(group, kMaxTileRows);
   const int tokens = kMaxTileRows / heads;
   tiles_.clear();
@@ -70,6 +74,7 @@ void PagedAttention::make_tiles(const BatchView& batch, TensorView out, TensorVi
                             .num_tokens = std::min(tokens, s.num_new - token),
                             .num_heads = std::min(heads, group - head),
                             .first_position = s.num_cached + token,
+                            .window = window,
                             .scale = scale});
         }
     }
@@ -83,15 +88,16 @@ void PagedAttention::make_units() {
   cuts_.assign(tiles_.size(), Cut{});
   for (std::size_t i = 0; i < tiles_.size(); ++i) {
     const AttentionTile& tile = tiles_[i];
-    const int segments = (num_keys(tile) + kSegmentTokens - 1) / kSegmentTokens;
-    const bool cut = pool_.num_threads() > 1 && segments > 1 && multiply_adds(tile) > largest;
+    const int first = first_key(tile) / kSegmentTokens;
+    const int last = (end_key(tile) + kSegmentTokens - 1) / kSegmentTokens;
+    const bool cut = pool_.num_threads() > 1 && last - first > 1 && multiply_adds(tile) > largest;
     if (!cut) {
-      units_.push_back({static_cast<int>(i), 0, segments, false});
+      units_.push_back({static_cast<int>(i), first, last, false});
       continue;
     }
-    cuts_[i] = {state_floats, segments, segments};
-    state_floats += std::int64_t{segments} * tile.num_tokens * tile.num_heads * kScratchStride;
-    for (int segment = 0; segment < segments; ++segment)
+    cuts_[i] = {state_floats, first, last - first, last - first};
+    state_floats += std::int64_t{last - first} * tile.num_tokens * tile.num_heads * kScratchStride;
+    for (int segment = first; segment < last; ++segment)
       units_.push_back({static_cast<int>(i), segment, segment + 1, true});
   }
   const auto bytes = static_cast<std::size_t>(state_floats) * sizeof(float);
@@ -111,7 +117,7 @@ void PagedAttention::run_unit(const Unit& unit, int thread) {
   float* states = reinterpret_cast<float*>(states_.data()) + cut.first_state;
   const std::int64_t state_floats = std::int64_t{tile.num_tokens} * tile.num_heads * kScratchStride;
   kernels_.attend_segments(tile, unit.first_segment, unit.last_segment, scratch,
-                           states + unit.first_segment * state_floats);
+                           states + (unit.first_segment - cut.first_segment) * state_floats);
   if (std::atomic_ref(cut.remaining).fetch_sub(1, std::memory_order_acq_rel) == 1)
     kernels_.finish(tile, states, cut.num_segments);
 }

@@ -17,7 +17,7 @@ class PagedAttention {
   /// Ops::paged_attention. Requires a cache in f32 or bf16, blocks of a multiple of 16 tokens, and an even
   /// head dim of at most 256.
   void run(const BatchView& batch, TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
-           float scale);
+           float scale, int window);
 
  private:
   // A tile with all of its segments, or one segment of a tile that is cut.
@@ -28,12 +28,13 @@ class PagedAttention {
   };
   struct Cut {
     std::int64_t first_state = 0;  // in floats
+    int first_segment = 0;
     int num_segments = 0;
     int remaining = 0;  // segments; whoever finishes the last merges them
   };
 
   void make_tiles(const BatchView& batch, TensorView out, TensorView qkv, int num_q_heads,
-                  const KvLayerView& kv, float scale);
+                  const KvLayerView& kv, float scale, int window);
   void make_units();
   void run_unit(const Unit& unit, int thread);
 

@@ -74,9 +74,15 @@ class BasicReferenceOps final : public Ops {
     return sum;
   }
 
-  void do_embed(TensorView out, const WeightView& table) override {
-    for (std::int64_t t = 0; t < out.rows; ++t)
+  void do_embed(TensorView out, const WeightView& table, float scale) override {
+    for (std::int64_t t = 0; t < out.rows; ++t) {
       unpack_row(table, batch().token_ids[static_cast<std::size_t>(t)], out.f32(t));
+      for (std::int64_t i = 0; i < out.cols; ++i) out.f32(t)[i] *= scale;
+    }
+  }
+
+  void do_copy(TensorView out, TensorView x) override {
+    for (std::int64_t t = 0; t < x.rows; ++t) std::copy(x.f32(t), x.f32(t) + x.cols, out.f32(t));
   }
 
   static void norm(float* out, const float* x, const float* weight, std::int64_t n, float eps) {
@@ -96,6 +102,16 @@ class BasicReferenceOps final : public Ops {
     for (std::int64_t t = 0; t < out.rows; ++t)
       for (std::int64_t i = 0; i < out.cols; ++i) residual.f32(t)[i] += delta.f32(t)[i];
     do_rms_norm(out, residual, weight, eps);
+  }
+
+  void do_rms_norm_add(TensorView out, TensorView residual, TensorView delta, const float* weight,
+                       float eps) override {
+    std::vector<float> normed(static_cast<std::size_t>(out.cols));
+    for (std::int64_t t = 0; t < out.rows; ++t) {
+      norm(normed.data(), delta.f32(t), weight, out.cols, eps);
+      for (std::int64_t i = 0; i < out.cols; ++i)
+        out.f32(t)[i] = residual.f32(t)[i] += normed[static_cast<std::size_t>(i)];
+    }
   }
 
   void do_linear(TensorView out, TensorView x, const WeightView& weight) override {
@@ -190,16 +206,16 @@ class BasicReferenceOps final : public Ops {
     }
   }
 
-  // One query row over the keys at positions [0, num_keys) of `sequence`.
-  void attend(const float* q, const SequenceWork& sequence, int num_keys, int kv_head, const KvLayerView& kv,
-              float scale, float* out) {
+  // One query row over the keys at positions [first_key, num_keys) of `sequence`.
+  void attend(const float* q, const SequenceWork& sequence, int first_key, int num_keys, int kv_head,
+              const KvLayerView& kv, float scale, float* out) {
     using std::exp, std::fma;
     const auto block_of = [&](int key) -> std::int64_t {
       return batch().block_tables[static_cast<std::size_t>(sequence.table_start + key / kv.block_size)];
     };
     std::vector<Scalar> scores(static_cast<std::size_t>(num_keys), Scalar(0));
     Scalar max(-std::numeric_limits<double>::infinity());
-    for (int key = 0; key < num_keys; ++key) {
+    for (int key = first_key; key < num_keys; ++key) {
       const std::byte* k = kv.k_tile(block_of(key), kv_head);
       Scalar& score = scores[static_cast<std::size_t>(key)];
       for (int i = 0; i < kv.head_dim; ++i)
@@ -209,7 +225,7 @@ class BasicReferenceOps final : public Ops {
     }
     std::vector<Scalar> sum(static_cast<std::size_t>(kv.head_dim), Scalar(0));
     Scalar weights(0);
-    for (int key = 0; key < num_keys; ++key) {
+    for (int key = first_key; key < num_keys; ++key) {
       const std::byte* v = kv.v_tile(block_of(key), kv_head);
       const Scalar weight = exp(scores[static_cast<std::size_t>(key)] - max);
       weights = weights + weight;
@@ -222,14 +238,17 @@ class BasicReferenceOps final : public Ops {
       out[i] = static_cast<float>(sum[static_cast<std::size_t>(i)] / weights);
   }
 
-  void do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
-                          float scale) override {
+  void do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv, float scale,
+                          int window) override {
     const int d = kv.head_dim, group = num_q_heads / kv.num_kv_heads;
     for (const SequenceWork& s : batch().sequences)
-      for (int i = 0; i < s.num_new; ++i)
+      for (int i = 0; i < s.num_new; ++i) {
+        const int num_keys = s.num_cached + i + 1;
+        const int first_key = window > 0 ? std::max(0, num_keys - window) : 0;
         for (int h = 0; h < num_q_heads; ++h)
-          attend(qkv.f32(s.query_start + i) + h * d, s, s.num_cached + i + 1, h / group, kv, scale,
+          attend(qkv.f32(s.query_start + i) + h * d, s, first_key, num_keys, h / group, kv, scale,
                  out.f32(s.query_start + i) + h * d);
+      }
   }
 
   void do_gather_rows(TensorView out, TensorView x) override {

@@ -21,6 +21,8 @@ struct Variant {
   bool on_cpu;
   bool qkv_bias = false;
   QkNorm qk_norm = QkNorm::kNone;
+  NormPlacement norm_placement = NormPlacement::kBeforeBlock;
+  std::vector<LayerConfig> layers = {};
 };
 
 class RandomModel {
@@ -38,6 +40,10 @@ class RandomModel {
     config_.tied_embeddings = v.tied;
     config_.qkv_bias = v.qkv_bias;
     config_.qk_norm = v.qk_norm;
+    config_.norm_placement = v.norm_placement;
+    config_.layers = v.layers;
+    config_.embedding_multiplier = 3;
+    config_.residual_multiplier = 0.5;
     const ModelConfig& c = config_;
     weights_.embedding = matrix(v.embedding, c.vocab_size, c.hidden_size);
     if (!v.tied) weights_.head = matrix(v.dtype, c.vocab_size, c.hidden_size);
@@ -247,7 +253,31 @@ INSTANTIATE_TEST_SUITE_P(
                     Variant{"cpu_bias_norm_each_head", 6, 2, false, DType::kQ8_0, DType::kF16, DType::kBF16,
                             true, true, QkNorm::kEachHead},
                     Variant{"norm_joined_heads", 6, 3, false, DType::kF16, DType::kF16, DType::kBF16, false,
-                            false, QkNorm::kJoinedHeads}),
+                            false, QkNorm::kJoinedHeads, NormPlacement::kAfterBlock},
+                    Variant{"windows",
+                            6,
+                            3,
+                            true,
+                            DType::kQ8_0,
+                            DType::kQ8_0,
+                            DType::kBF16,
+                            false,
+                            false,
+                            QkNorm::kNone,
+                            NormPlacement::kBeforeBlock,
+                            {{true, 7}, {false, 0}, {true, 20}}},
+                    Variant{"cpu_one_window",
+                            6,
+                            2,
+                            false,
+                            DType::kQ4_0,
+                            DType::kQ8_0,
+                            DType::kF32,
+                            true,
+                            false,
+                            QkNorm::kNone,
+                            NormPlacement::kBeforeBlock,
+                            {{true, 19}, {true, 19}, {true, 19}}}),
     [](const auto& each) { return std::string(each.param.name); });
 
 }  // namespace

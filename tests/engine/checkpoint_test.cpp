@@ -184,6 +184,10 @@ TEST(Checkpoint, NamesTheKeyOfWhatIsNotSupported) {
          "expected an even head dimension, found 15");
   expect(error_with([](GgufWriter& w) { w.add_u32("llama.vocab_size", 41); }),
          "expected the embedding's 40 rows, found 41");
+  expect(error_with([](GgufWriter& w) { w.add_f32("llama.residual_scale", 0.5F); }),
+         "key \"llama.residual_scale\"");
+  expect(error_with([](GgufWriter& w) { w.add_f32("llama.attention.scale", 0.5F); }),
+         "expected none, found 0.5");
   expect(error_with([](GgufWriter& w) { w.add_string("llama.rope.scaling.type", "longrope"); }),
          "expected none, linear or yarn, found \"longrope\"");
   expect(error_with([](GgufWriter& w) { w.add_u32("tokenizer.ggml.bos_token_id", 40); }),
@@ -195,7 +199,7 @@ TEST(Checkpoint, NamesTheKeyOfWhatIsNotSupported) {
   GgufWriter other;
   other.add_string("general.architecture", "mamba");
   expect(error_of(directory.write("model.gguf", other.finish()).string()),
-         "key \"general.architecture\", at byte 24: expected one of llama, qwen2, ");
+         "key \"general.architecture\", at byte 24: expected one of llama, qwen2, qwen3, ");
   expect(error_of(directory.write("model.gguf", other.finish()).string()), "found \"mamba\"");
 }
 

@@ -50,6 +50,7 @@ std::vector<std::int32_t> generate(const std::shared_ptr<LoadedModel>& model,
                                    std::vector<std::int32_t> prompt, std::int32_t num_tokens) {
   EngineOptions options;
   options.kv_dtype = DType::kF32;
+  options.max_context = std::ssize(prompt) + num_tokens;  // which longrope asks
   Engine engine(model, options);
   Request request;
   request.prompt = std::move(prompt);

@@ -108,8 +108,12 @@ TEST_F(HfConfig, RefusesWhatIsNotSupportedByField) {
   expect(R"(,"quantization_config":{"quant_method":"gptq"})", "quantization_config: expected none");
   expect(R"(,"partial_rotary_factor":0.5)", "partial_rotary_factor: expected 1, found 0.5");
   expect(R"(,"head_dim":7)", "head_dim: expected an even head dimension");
-  expect(R"(,"rope_scaling":{"rope_type":"longrope","factor":2})",
-         "rope_scaling.rope_type: expected default, linear, llama3 or yarn");
+  expect(R"(,"rope_scaling":{"rope_type":"dynamic","factor":2})",
+         "rope_scaling.rope_type: expected default, linear, llama3, yarn or longrope");
+  expect(R"(,"rope_scaling":{"rope_type":"longrope","factor":2,"long_factor":[1,1,1,1,1,1,1,1]})",
+         "rope_scaling.short_factor: expected 8 positive numbers, found nothing");
+  expect(R"(,"rope_scaling":{"rope_type":"longrope","short_factor":[1,1,1,1,1,1,1,0]})",
+         "rope_scaling.short_factor: expected 8 positive numbers, found [1,1,1,1,1,1,1,0]");
   expect(R"(,"rope_scaling":{"rope_type":"llama3","factor":8})",
          "rope_scaling.original_max_position_embeddings");
   expect(R"(,"rope_scaling":{"rope_type":"linear"})",
@@ -118,6 +122,108 @@ TEST_F(HfConfig, RefusesWhatIsNotSupportedByField) {
          "rope_scaling.factor: expected a positive number, found -1");
   expect(R"(,"rope_scaling":[])", "rope_scaling: expected an object, found []");
   expect(R"(,"vocab_size":41)", "key \"vocab_size\": expected each key once, found it twice");
+}
+
+// tiny_config_json as another architecture's.
+std::string config_of(const std::string& type, const std::string& class_name, const std::string& more) {
+  std::string text = tiny_config_json(more);
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    text.replace(text.find(from), from.size(), to);
+  };
+  replace("\"llama\"", '"' + type + '"');
+  replace("LlamaForCausalLM", class_name);
+  return text;
+}
+
+class Architectures : public HfConfig {
+ protected:
+  ModelConfig read_as(const std::string& type, const std::string& class_name, const std::string& more) {
+    return read_hf_config(directory_.write("config.json", config_of(type, class_name, more)));
+  }
+  std::string error_as(const std::string& type, const std::string& class_name, const std::string& more) {
+    try {
+      read_as(type, class_name, more);
+    } catch (const ModelFileError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  using Layers = std::vector<LayerConfig>;
+};
+
+TEST_F(Architectures, EachRowImpliesWhatNoFieldSays) {
+  EXPECT_TRUE(read_as("qwen2", "Qwen2ForCausalLM", "").qkv_bias);
+  const ModelConfig qwen3 = read_as("qwen3", "Qwen3ForCausalLM", "");
+  EXPECT_EQ(qwen3.qk_norm, QkNorm::kEachHead);
+  EXPECT_EQ(qwen3.head_dim, 128);
+  const ModelConfig olmo2 = read_as("olmo2", "Olmo2ForCausalLM", "");
+  EXPECT_EQ(olmo2.qk_norm, QkNorm::kJoinedHeads);
+  EXPECT_EQ(olmo2.norm_placement, NormPlacement::kAfterBlock);
+  EXPECT_TRUE(read_as("smollm3", "SmolLM3ForCausalLM", "").tied_embeddings);
+}
+
+TEST_F(Architectures, WindowsAreOfTheLayersThatTheFilesSay) {
+  const auto mistral = [&](const std::string& more) {
+    return read_as("mistral", "MistralForCausalLM", more).layers;
+  };
+  EXPECT_EQ(mistral(R"(,"sliding_window":null)"), Layers());
+  EXPECT_EQ(mistral(R"(,"sliding_window":100)"), (Layers{{true, 100}, {true, 100}}));
+  EXPECT_EQ(mistral(""), (Layers{{true, 4096}, {true, 4096}})) << "transformers' default";
+  const auto qwen = [&](const std::string& more) {
+    return read_as("qwen2", "Qwen2ForCausalLM", R"(,"sliding_window":9,"max_window_layers":1)" + more);
+  };
+  EXPECT_EQ(qwen("").layers, Layers());
+  EXPECT_EQ(qwen(R"(,"use_sliding_window":true)").layers, (Layers{{true, 0}, {true, 9}}));
+  EXPECT_EQ(qwen(R"(,"use_sliding_window":true)").window(), 0);
+  EXPECT_EQ(qwen(R"(,"use_sliding_window":true,"layer_types":["sliding_attention","full_attention"])").layers,
+            (Layers{{true, 9}, {true, 0}}));
+  EXPECT_NE(error_as("qwen2", "Qwen2ForCausalLM",
+                     R"(,"sliding_window":9,"use_sliding_window":true,"layer_types":["chunked","x"])")
+                .find("layer_types: expected an array of \"full_attention\" and"),
+            std::string::npos);
+}
+
+TEST_F(Architectures, LayersWithoutRotationAreCountedOrListed) {
+  const auto smollm3 = [&](const std::string& more) {
+    return read_as("smollm3", "SmolLM3ForCausalLM", more).layers;
+  };
+  EXPECT_EQ(smollm3(""), Layers()) << "every fourth of two";
+  EXPECT_EQ(smollm3(R"(,"no_rope_layer_interval":2)"), (Layers{{true, 0}, {false, 0}}));
+  EXPECT_EQ(smollm3(R"(,"no_rope_layers":[0,1])"), (Layers{{false, 0}, {true, 0}}));
+  EXPECT_NE(error_as("smollm3", "SmolLM3ForCausalLM", R"(,"no_rope_layers":[0])")
+                .find("no_rope_layers: expected an array of 2, found [0]"),
+            std::string::npos);
+}
+
+TEST_F(Architectures, PhiRotatesAPartOfEachHeadByTheContextsFactors) {
+  const std::string factors = R"("short_factor":[1,1,1,1],"long_factor":[2,2,2,2])";
+  const std::string more = R"(,"partial_rotary_factor":0.5,"original_max_position_embeddings":32)";
+  const ModelConfig phi =
+      read_as("phi3", "Phi3ForCausalLM", more + R"(,"rope_scaling":{"type":"su",)" + factors + "}");
+  EXPECT_EQ(phi.rotary_dim, 8);
+  EXPECT_EQ(phi.rope_scaling.type, RopeType::kLongRope);
+  EXPECT_EQ(phi.rope_scaling.original_max_positions, 32);
+  EXPECT_DOUBLE_EQ(phi.rope_scaling.attention_factor, std::sqrt(1 + std::log(4.0) / std::log(32.0)));
+  EXPECT_EQ(phi.rope_scaling.long_divisors, std::vector<float>(4, 2.0f));
+  EXPECT_NE(error_as("phi3", "Phi3ForCausalLM", R"(,"partial_rotary_factor":0.2)")
+                .find("partial_rotary_factor: expected an even part of 16 dimensions"),
+            std::string::npos);
+  EXPECT_NE(error_as("qwen2", "Qwen2ForCausalLM", R"(,"partial_rotary_factor":0.5)")
+                .find("partial_rotary_factor: expected 1, found 0.5"),
+            std::string::npos);
+}
+
+TEST_F(Architectures, GraniteMultiplies) {
+  const ModelConfig c = read_as("granite", "GraniteForCausalLM",
+                                R"(,"embedding_multiplier":12,"residual_multiplier":0.22,)"
+                                R"("attention_multiplier":0.0078125,"logits_scaling":8)");
+  EXPECT_EQ(c.embedding_multiplier, 12);
+  EXPECT_EQ(c.residual_multiplier, 0.22);
+  EXPECT_EQ(c.attention_multiplier, 0.0078125);
+  EXPECT_EQ(c.logits_divisor, 8);
+  EXPECT_NE(error_as("granite", "GraniteForCausalLM", R"(,"residual_multiplier":0)")
+                .find("residual_multiplier: expected a positive number, found 0"),
+            std::string::npos);
 }
 
 TEST_F(HfConfig, NamesTheFieldThatIsMissing) {

@@ -71,5 +71,21 @@ TEST(Rope, DivisorsOfAFileApply) {
   EXPECT_FLOAT_EQ(divided.inverse_frequencies()[2], plain.inverse_frequencies()[2] / 4);
 }
 
+TEST(Rope, LongRopeDividesByTheContextsFactorsAndScales) {
+  const RopeScaling scaling{.type = RopeType::kLongRope,
+                            .original_max_positions = 64,
+                            .attention_factor = 1.25,
+                            .short_divisors = {1, 2, 3, 4},
+                            .long_divisors = {5, 6, 7, 8}};
+  const RopeTable plain(config_of({})), shorter(config_of(scaling), 64), longer(config_of(scaling), 65);
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_FLOAT_EQ(shorter.inverse_frequencies()[i],
+                    plain.inverse_frequencies()[i] / static_cast<float>(i + 1));
+    EXPECT_FLOAT_EQ(longer.inverse_frequencies()[i],
+                    plain.inverse_frequencies()[i] / static_cast<float>(i + 5));
+  }
+  EXPECT_EQ(longer.attention_factor(), 1.25f);
+}
+
 }  // namespace
 }  // namespace redline

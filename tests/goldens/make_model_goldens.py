@@ -69,9 +69,16 @@ SAFETENSORS = {
 }
 
 
-def family(kind, heads, kv_heads, head_dim, hidden, ffn, dtype, vocab=61, tokens=48, **more):
+def LONGROPE(pairs):
+    return {"type": "longrope", "short_factor": [1 + 0.1 * i for i in range(pairs)], "long_factor": [1.5 + i for i in range(pairs)]}
+
+
+GRANITE = dict(embedding_multiplier=6.0, attention_multiplier=0.3, residual_multiplier=0.4, logits_scaling=2.5)
+
+
+def family(kind, heads, kv_heads, head_dim, hidden, ffn, dtype, rope=None, vocab=61, tokens=48, **more):
     """A tiny model of another architecture, as small as shows what sets it apart."""
-    return case(heads, kv_heads, head_dim, hidden, ffn, vocab, dtype, family=kind, tokens=tokens, **more)
+    return case(heads, kv_heads, head_dim, hidden, ffn, vocab, dtype, rope, family=kind, tokens=tokens, **more)
 
 
 def gguf_family(*arguments, **more):
@@ -83,10 +90,35 @@ FAMILY_SAFETENSORS = {
     "qwen2_7to1_f16_tied": family("qwen2", 7, 1, 16, 21, 32, "f16", tied=True, theta=1000000.0),
     "qwen3_9to3_bf16": family("qwen3", 9, 3, 16, 27, 33, "bf16", eps=1e-6),
     "qwen3_7to1_d32_f16_tied": family("qwen3", 7, 1, 32, 21, 32, "f16", tied=True),
+    "qwen3_upper_window_4to2_bf16": family("qwen3", 4, 2, 16, 24, 32, "bf16", tied=True, layers=3, tokens=80, config=dict(
+        use_sliding_window=True, sliding_window=13, max_window_layers=1)),
+    "mistral_9to3_window19_bf16": family("mistral", 9, 3, 16, 27, 33, "bf16", tokens=90, config=dict(sliding_window=19)),
+    "mistral_7to1_full_f16": family("mistral", 7, 1, 16, 21, 32, "f16", config=dict(sliding_window=None)),
+    "smollm3_9to3_bf16_tied": family("smollm3", 9, 3, 16, 18, 24, "bf16", tied=True, layers=4, config=dict(
+        no_rope_layer_interval=4)),
+    "smollm3_listed_7to1_f16": family("smollm3", 7, 1, 16, 21, 24, "f16", layers=3, config=dict(
+        no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=17)),
+    "phi3_9to3_longrope_long_bf16": family("phi3", 9, 3, 8, 72, 33, "bf16", {"rope_scaling": LONGROPE(3)}, layers=1, config=dict(
+        original_max_position_embeddings=16, partial_rotary_factor=0.75)),
+    "phi3_7to1_longrope_short_f16": family("phi3", 7, 1, 16, 112, 24, "f16", {"rope_scaling": LONGROPE(6)}, layers=1, vocab=31,
+        config=dict(original_max_position_embeddings=256, partial_rotary_factor=0.75)),
+    "phi3_4to2_window23_bf16": family("phi3", 4, 2, 16, 64, 32, "bf16", config=dict(sliding_window=23), tokens=90, vocab=31),
+    "granite_9to3_bf16": family("granite", 9, 3, 16, 27, 33, "bf16", config=GRANITE),
+    "granite_7to1_f16_tied": family("granite", 7, 1, 16, 21, 32, "f16", tied=True, config=dict(
+        GRANITE, embedding_multiplier=1.5, residual_multiplier=0.7)),
+    "olmo2_9to3_bf16": family("olmo2", 9, 3, 16, 27, 33, "bf16", eps=1e-6),
+    "olmo2_7to1_f16_tied": family("olmo2", 7, 1, 16, 21, 32, "f16", tied=True, layers=3),
 }
 FAMILY_GGUF = {
     "gguf_qwen2_7to1_bf16_tied": gguf_family("qwen2", 7, 1, 16, 21, 32, "bf16", tied=True),
     "gguf_qwen3_4to2_q8_0": gguf_family("qwen3", 4, 2, 32, 32, 64, "q8_0", tied=True),
+    "gguf_mistral_4to2_window17_f16_tied": gguf_family("mistral", 4, 2, 16, 32, 33, "f16", tied=True, tokens=40, config=dict(sliding_window=17)),
+    "gguf_smollm3_4to2_q8_0_tied": gguf_family("smollm3", 4, 2, 16, 32, 32, "q8_0", tied=True, layers=4),
+    "gguf_phi3_4to2_longrope_f16_tied": gguf_family("phi3", 4, 2, 16, 64, 33, "f16", {"rope_scaling": LONGROPE(6)}, tied=True, layers=1,
+        config=dict(original_max_position_embeddings=16, partial_rotary_factor=0.75, sliding_window=19)),
+    "gguf_granite_4to2_q4_0_tied": gguf_family("granite", 4, 2, 16, 64, 64, "q4_0", tied=True, config=dict(
+        GRANITE, embedding_multiplier=1.5, residual_multiplier=0.7)),
+    "gguf_olmo2_7to1_bf16": gguf_family("olmo2", 7, 1, 16, 21, 33, "bf16"),
 }
 GGUF = {
     "gguf_f32_linear_4to2": case(4, 2, 32, 32, 48, 257, "f32", {"type": "linear", "factor": 4.0}, tokens=64),
@@ -101,8 +133,10 @@ GGUF = {
 SAFETENSORS |= FAMILY_SAFETENSORS
 GGUF |= FAMILY_GGUF
 CLASSES = {
-    "llama": transformers.LlamaForCausalLM, "qwen2": transformers.Qwen2ForCausalLM,
-    "qwen3": transformers.Qwen3ForCausalLM,
+    "llama": transformers.LlamaForCausalLM, "mistral": transformers.MistralForCausalLM,
+    "qwen2": transformers.Qwen2ForCausalLM, "qwen3": transformers.Qwen3ForCausalLM,
+    "smollm3": transformers.SmolLM3ForCausalLM, "phi3": transformers.Phi3ForCausalLM,
+    "granite": transformers.GraniteForCausalLM, "olmo2": transformers.Olmo2ForCausalLM,
 }
 
 
@@ -131,11 +165,20 @@ def random_weights(c, rng):
             w |= {p + f"self_attn.{name}_proj.bias": bias(size) for name, size in (("q", q), ("k", kv), ("v", kv))}
         if kind == "qwen3":
             w |= {p + f"self_attn.{name}_norm.weight": norm(c["head_dim"]) for name in "qk"}
+        if kind == "olmo2":
+            w |= {p + "self_attn.q_norm.weight": norm(q), p + "self_attn.k_norm.weight": norm(kv)}
+            del w[p + "input_layernorm.weight"]
         w[p + "self_attn.o_proj.weight"] = matrix(h, q, 1.6)
         w[p + "post_attention_layernorm.weight"] = norm()
         w[p + "mlp.gate_proj.weight"] = matrix(c["ffn"], h, 1.6)
         w[p + "mlp.up_proj.weight"] = matrix(c["ffn"], h, 1.6)
         w[p + "mlp.down_proj.weight"] = matrix(h, c["ffn"], 1.6)
+        if kind == "olmo2":
+            w[p + "post_feedforward_layernorm.weight"] = norm()
+        if kind == "phi3":
+            fuse = lambda name, parts: w.update({p + name: np.concatenate([w.pop(p + part) for part in parts])})
+            fuse("self_attn.qkv_proj.weight", [f"self_attn.{part}_proj.weight" for part in "qkv"])
+            fuse("mlp.gate_up_proj.weight", ["mlp.gate_proj.weight", "mlp.up_proj.weight"])
     if not c["tied"]:
         w["lm_head.weight"] = matrix(c["vocab"], h, 3.0)
     return w
@@ -153,6 +196,8 @@ def hf_config(c):
     }
     if "rope_parameters" not in c["rope"]:
         config["rope_theta"] = c["theta"]
+    if c["family"] in ("smollm3", "phi3"):  # whose own lies beyond a tiny vocabulary
+        config["pad_token_id"] = 0
     return config | c["config"] | c["rope"]
 
 
@@ -174,6 +219,11 @@ def write_safetensors(c, weights, folder):
 
 GGUF_ARCHITECTURES = {  # in the words of the gguf package, and whether q and k are permuted
     "llama": (gguf.MODEL_ARCH.LLAMA, True),
+    "mistral": (gguf.MODEL_ARCH.LLAMA, True),
+    "smollm3": (gguf.MODEL_ARCH.SMOLLM3, True),
+    "phi3": (gguf.MODEL_ARCH.PHI3, False),
+    "granite": (gguf.MODEL_ARCH.GRANITE, True),
+    "olmo2": (gguf.MODEL_ARCH.OLMO2, False),
     "qwen2": (gguf.MODEL_ARCH.QWEN2, False),
     "qwen3": (gguf.MODEL_ARCH.QWEN3, False),
 }
@@ -217,10 +267,20 @@ def write_gguf(c, weights, folder):
     out.add_feed_forward_length(c["ffn"])
     out.add_head_count(c["heads"])
     out.add_head_count_kv(c["kv_heads"])
-    out.add_key_length(c["head_dim"])
-    out.add_value_length(c["head_dim"])
-    out.add_rope_dimension_count(c["head_dim"])
+    if c["hidden"] != c["heads"] * c["head_dim"]:
+        out.add_key_length(c["head_dim"])
+        out.add_value_length(c["head_dim"])
+    config = c["config"]
+    rotary_dim = int(c["head_dim"] * config.get("partial_rotary_factor", 1))
+    out.add_rope_dimension_count(rotary_dim)
     out.add_rope_freq_base(c["theta"])
+    if "sliding_window" in config:
+        out.add_sliding_window(config["sliding_window"])
+    if c["family"] == "granite":
+        out.add_embedding_scale(config["embedding_multiplier"])
+        out.add_residual_scale(config["residual_multiplier"])
+        out.add_attention_scale(config["attention_multiplier"])
+        out.add_logit_scale(config["logits_scaling"])
     out.add_layer_norm_rms_eps(c["eps"])
     out.add_vocab_size(c["vocab"])
     out.add_tokenizer_model("gpt2")
@@ -233,6 +293,13 @@ def write_gguf(c, weights, folder):
     out.add_add_bos_token(False)
 
     rope = {"rope_type": "default"}
+    if "rope_scaling" in c["rope"]:  # longrope
+        original, scaling = config["original_max_position_embeddings"], c["rope"]["rope_scaling"]
+        out.add_rope_scaling_orig_ctx_len(original)
+        out.add_rope_scaling_attn_factors(np.sqrt(1 + np.log(1024 / original) / np.log(original)))
+        for name in ("long", "short"):
+            out.add_tensor(f"rope_factors_{name}.weight", np.array(scaling[f"{name}_factor"], np.float32))
+        rope = dict(scaling, rope_type="longrope", partial_rotary_factor=config["partial_rotary_factor"])
     if "type" in c["rope"]:
         out.add_rope_scaling_type(gguf.RopeScalingType(c["rope"]["type"]))
         out.add_rope_scaling_factor(c["rope"]["factor"])

@@ -17,12 +17,13 @@ namespace {
 struct Shape {
   int num_q_heads, num_kv_heads, head_dim, block_size;
   DType cache;
+  int window = 0;
 };
 
 std::string describe(const Shape& s) {
   return std::to_string(s.num_q_heads) + ":" + std::to_string(s.num_kv_heads) + " heads of " +
          std::to_string(s.head_dim) + ", blocks of " + std::to_string(s.block_size) + ", cache " +
-         name(s.cache);
+         name(s.cache) + ", window " + std::to_string(s.window);
 }
 
 /// One layer's cache, every byte of it NaN until written.
@@ -70,6 +71,11 @@ struct Tokens {
   }
 };
 
+/// The first block that any query of the sequence sees.
+int first_block(const Shape& shape, const SequenceWork& work) {
+  return shape.window > 0 ? std::max(0, work.num_cached + 1 - shape.window) / shape.block_size : 0;
+}
+
 /// Runs one step of attention over sequences whose tokens are `tokens`; returns [T, Hq d].
 std::vector<float> attend(Ops& ops, const Shape& shape, const std::vector<const Tokens*>& tokens,
                           const RaggedBatch& ragged) {
@@ -81,7 +87,8 @@ std::vector<float> attend(Ops& ops, const Shape& shape, const std::vector<const 
   std::vector<float> qkv(static_cast<std::size_t>(batch.num_tokens() * cols), NAN);
   for (std::size_t s = 0; s < tokens.size(); ++s) {
     const SequenceWork& work = batch.sequences[s];
-    for (int position = 0; position < work.num_cached + work.num_new; ++position) {
+    for (int position = first_block(shape, work) * shape.block_size;
+         position < work.num_cached + work.num_new; ++position) {
       const std::int64_t block =
           batch.block_tables[static_cast<std::size_t>(work.table_start + position / shape.block_size)];
       cache.put(block * shape.block_size + position % shape.block_size,
@@ -95,7 +102,7 @@ std::vector<float> attend(Ops& ops, const Shape& shape, const std::vector<const 
   ops.begin_step(batch);
   ops.paged_attention(f32_view(out.data(), batch.num_tokens(), q_cols),
                       f32_view(qkv.data(), batch.num_tokens(), cols), shape.num_q_heads, cache.view(),
-                      1 / std::sqrt(static_cast<float>(shape.head_dim)));
+                      1 / std::sqrt(static_cast<float>(shape.head_dim)), shape.window);
   return out;
 }
 
@@ -108,11 +115,13 @@ class CpuAttention : public ::testing::TestWithParam<cpu::KernelTable> {
   std::mt19937 random{seed};
 };
 
-constexpr Shape kShapes[] = {{9, 3, 64, 16, DType::kBF16},  {7, 1, 32, 16, DType::kBF16},
-                             {4, 4, 128, 32, DType::kBF16}, {14, 2, 64, 64, DType::kF32},
-                             {2, 2, 40, 16, DType::kBF16},  {6, 3, 34, 32, DType::kF32},
-                             {64, 1, 32, 16, DType::kBF16}, {5, 1, 2, 16, DType::kBF16},
-                             {2, 1, 256, 48, DType::kBF16}, {8, 2, 80, 16, DType::kF32}};
+constexpr Shape kShapes[] = {
+    {9, 3, 64, 16, DType::kBF16},      {7, 1, 32, 16, DType::kBF16},      {4, 4, 128, 32, DType::kBF16},
+    {14, 2, 64, 64, DType::kF32},      {2, 2, 40, 16, DType::kBF16},      {6, 3, 34, 32, DType::kF32},
+    {64, 1, 32, 16, DType::kBF16},     {5, 1, 2, 16, DType::kBF16},       {2, 1, 256, 48, DType::kBF16},
+    {8, 2, 80, 16, DType::kF32},       {9, 3, 64, 16, DType::kBF16, 1},   {7, 1, 32, 16, DType::kBF16, 31},
+    {6, 2, 40, 16, DType::kBF16, 17},  {14, 2, 64, 64, DType::kF32, 270}, {4, 4, 34, 32, DType::kF32, 16},
+    {3, 1, 128, 16, DType::kBF16, 300}};
 
 TEST_P(CpuAttention, EqualsTheReferenceOnRaggedBatches) {
   const std::vector<RaggedSequence> sequences = {
@@ -166,7 +175,8 @@ std::vector<float> rows_of(const std::vector<float>& out, const RaggedBatch& bat
 
 TEST_P(CpuAttention, GivesTheSameBitsHoweverTheWorkIsCut) {
   constexpr int kLength = 600;
-  for (const Shape& shape : {Shape{3, 1, 64, 16, DType::kBF16}, Shape{7, 1, 32, 16, DType::kF32}}) {
+  for (const Shape& shape : {Shape{3, 1, 64, 16, DType::kBF16}, Shape{7, 1, 32, 16, DType::kF32},
+                             Shape{3, 1, 64, 16, DType::kBF16, 37}, Shape{7, 1, 40, 16, DType::kF32, 270}}) {
     const std::int64_t cols = shape.num_q_heads * shape.head_dim;
     const Tokens tokens(shape, kLength, random), other(shape, 300, random);
     const RaggedBatch whole({{.num_new = kLength}}, 16, 2, random);

@@ -39,18 +39,25 @@ TEST_P(CpuElementwise, NormsEqualTheReference) {
       const auto count = static_cast<std::size_t>(rows * cols);
       const std::vector<float> weight = random_floats(static_cast<std::size_t>(cols), random);
       const std::vector<float> x = random_floats(count, random), delta = random_floats(count, random);
-      std::vector<float> out[2], residual[2] = {x, x}, in_place = x, d = delta;
+      std::vector<float> out[2], residual[2] = {x, x}, in_place = x, d = delta, copied(count), sums[2];
       for (int i = 0; i < 2; ++i) {
         Ops& with = i ? ops : *reference;
         const auto view = [&](std::vector<float>& v) { return f32_view(v.data(), rows, cols); };
-        out[i].resize(2 * count);
+        out[i].resize(3 * count);
         with.begin_step(batch.view());
         with.rms_norm(f32_view(out[i].data(), rows, cols), view(residual[i]), weight.data(), 1e-5f);
         with.add_rms_norm(f32_view(out[i].data() + count, rows, cols), view(residual[i]), view(d),
                           weight.data(), 1e-5f);
+        sums[i] = residual[i];
+        with.rms_norm_add(f32_view(out[i].data() + 2 * count, rows, cols), view(residual[i]), view(d),
+                          weight.data(), 1e-5f);
+        EXPECT_EQ(residual[i],
+                  std::vector<float>(out[i].end() - static_cast<std::ptrdiff_t>(count), out[i].end()));
+        with.copy(view(copied), view(residual[i]));
+        EXPECT_EQ(copied, residual[i]);
       }
-      expect_close(out[1], out[0], 1e-6f);
-      EXPECT_EQ(residual[1], residual[0]);
+      expect_close(out[1], out[0], 2e-6f);
+      EXPECT_EQ(sums[1], sums[0]);
       ops.rms_norm(f32_view(in_place.data(), rows, cols), f32_view(in_place.data(), rows, cols),
                    weight.data(), 1e-5f);
       EXPECT_EQ(in_place,

@@ -12,6 +12,61 @@ TEST(CausalPairs, TelescopeOverChunks) {
         EXPECT_EQ(causal_pairs(cached, a) + causal_pairs(cached + a, b), causal_pairs(cached, a + b));
 }
 
+TEST(CausalPairs, AWindowLimitsWhatEachTokenSees) {
+  for (int window : {1, 2, 7, 64})
+    for (int cached : {0, 1, 6, 7, 8, 100})
+      for (int num_new : {1, 5, 90}) {
+        std::int64_t pairs = 0;
+        for (int i = cached + 1; i <= cached + num_new; ++i) pairs += std::min(i, window);
+        EXPECT_EQ(causal_pairs(cached, num_new, window), pairs) << window << " " << cached << " " << num_new;
+      }
+  EXPECT_EQ(cached_in_window(5, 7), 5);
+  EXPECT_EQ(cached_in_window(9, 7), 7);
+  EXPECT_EQ(cached_in_window(9, 0), 9);
+}
+
+TEST(CausalPairs, TokensOfSharedBlocksAreUniqueOnceInAnyWindow) {
+  // Two blocks of 4 that all share, then blocks of their own. Cached: 10, 11 and 9 tokens.
+  const std::int32_t tables[] = {5, 6, 7, 5, 6, 8, 5, 6, 9};
+  const SequenceWork work[] = {{.num_cached = 10, .num_cached_unique = 10, .table_start = 0},
+                               {.num_cached = 11, .num_cached_unique = 3, .table_start = 3},
+                               {.num_cached = 9, .num_cached_unique = 1, .table_start = 6}};
+  BatchView batch;
+  batch.sequences = work;
+  batch.block_tables = tables;
+  using Tokens = std::vector<std::int64_t>;
+  EXPECT_EQ(unique_in_window(batch, 0, 4), (Tokens{10, 3, 1}));
+  EXPECT_EQ(unique_in_window(batch, 100, 4), (Tokens{10, 3, 1}));
+  EXPECT_EQ(unique_in_window(batch, 2, 4), (Tokens{2, 2, 2})) << "the third reads token 7 of the shared ones";
+  EXPECT_EQ(unique_in_window(batch, 5, 4), (Tokens{5, 3, 2})) << "from tokens 5, 6 and 4 on";
+}
+
+TEST(Ledger, EachWindowCountsItsOwnPairsAndCachedTokens) {
+  const SequenceWork work[] = {
+      {.num_new = 4, .num_cached = 30, .num_recomputed = 1, .num_cached_unique = 30}};
+  const std::int32_t tables[] = {1, 2, 3};
+  BatchView batch;
+  batch.sequences = work;
+  batch.block_tables = tables;
+  Ledger ledger;
+  ledger.begin_step(batch);
+  for (const std::int64_t window : {0, 8, 8})
+    ledger.charge({.kind = OpKind::kPagedAttention,
+                   .part = Part::kAttention,
+                   .flops_per_pair = 2,
+                   .window = window,
+                   .kv_block_size = 16,
+                   .kv_read_bytes_per_token = 4},
+                  4);
+  const Counts c = ledger.end_step().sequences.at(0);
+  const int attention = static_cast<int>(Part::kAttention);
+  EXPECT_EQ(c.flops[attention], 2 * (32 + 33 + 34) + 2 * 2 * (8 + 8 + 8));
+  EXPECT_EQ(c.wasted_flops[attention], 2 * 31 + 2 * 2 * 8);
+  EXPECT_EQ(c.kv_read, 4 * 30 + 2 * 4 * 8);
+  EXPECT_EQ(c.kv_read_logical, c.kv_read);
+  EXPECT_EQ(c.declared, 4 * 34 + 2 * 4 * 12);
+}
+
 TEST(Ledger, SequencesSumToPhasesAndWeightsToTheMatrix) {
   const SequenceWork work[] = {{.query_start = 0,
                                 .num_new = 7,

@@ -42,6 +42,7 @@ struct CountingScalar {
 struct Geometry {
   int num_layers, hidden, num_q_heads, num_kv_heads, head_dim, ffn, vocabulary, block_size;
   DType cache, weights;
+  int window = 0;  // of every second layer
 };
 
 using FlopsByPart = std::array<std::int64_t, kNumParts>;
@@ -93,7 +94,9 @@ class CountedModel {
       count(Part::kOther, [&] { ops.rms_norm(normed, x, norm_.data(), 1e-5f); });
       count(Part::kProjections, [&] { ops.linear(qkv, normed, qkv_.view, Part::kProjections); });
       count(Part::kOther, [&] { ops.rope_and_store_kv(qkv, g_.num_q_heads, {rope}, kv); });
-      count(Part::kAttention, [&] { ops.paged_attention(mixed, qkv, g_.num_q_heads, kv, 0.125f); });
+      count(Part::kAttention, [&] {
+        ops.paged_attention(mixed, qkv, g_.num_q_heads, kv, 0.125f, layer % 2 == 0 ? g_.window : 0);
+      });
       count(Part::kProjections, [&] { ops.linear(delta, mixed, attention_out_.view, Part::kProjections); });
       count(Part::kOther, [&] { ops.add_rms_norm(normed, x, delta, norm_.data(), 1e-5f); });
       count(Part::kFfn, [&] { ops.linear_silu_mul(wide, normed, gate_up_.view); });
@@ -168,7 +171,10 @@ TEST(Metering, LedgerEqualsTheMultiplyAddsThatRan) {
                                  {1, 64, 7, 1, 32, 32, 50, 32, DType::kBF16, DType::kBF16},
                                  {3, 32, 8, 2, 6, 64, 33, 16, DType::kF32, DType::kF16},
                                  {1, 96, 6, 2, 16, 32, 33, 64, DType::kBF16, DType::kQ4_1},
-                                 {1, 32, 14, 2, 64, 32, 33, 16, DType::kF32, DType::kQ4_0}};
+                                 {1, 32, 14, 2, 64, 32, 33, 16, DType::kF32, DType::kQ4_0},
+                                 {1, 32, 4, 2, 8, 32, 33, 16, DType::kF32, DType::kQ8_0, 1},
+                                 {3, 32, 12, 4, 8, 32, 33, 16, DType::kBF16, DType::kQ8_0, 13},
+                                 {2, 32, 7, 1, 8, 32, 33, 32, DType::kF32, DType::kBF16, 37}};
   bool any_wasted = false;
   for (const Geometry& geometry : geometries) {
     CountedModel model(geometry, random);

@@ -75,6 +75,69 @@ TEST_F(Reference, NormDividesByTheRootMeanSquare) {
   EXPECT_FLOAT_EQ(out[3], 12 / 6.5f);
 }
 
+TEST_F(Reference, ANormAfterABlockScalesWhatJoinsTheResidual) {
+  std::vector<float> residual = {1, 1, 1, 1}, delta = {3, 4, 0, 0}, out(4);
+  const std::vector<float> weight = {1, 2, 1, 1};
+  begin_rows(1);
+  ops->rms_norm_add(f32_view(out.data(), 1, 4), f32_view(residual.data(), 1, 4), f32_view(delta.data(), 1, 4),
+                    weight.data(), 0);
+  EXPECT_EQ(residual, (std::vector<float>{2.2f, 4.2f, 1, 1}));
+  EXPECT_EQ(out, residual);
+}
+
+TEST_F(Reference, EmbeddingRowsAreScaled) {
+  const std::vector<float> table = {1, 2, 3, 4, 5, 6};
+  std::vector<float> out(3);
+  const PackedMatrix packed = ops->pack(f32_source(table, 2, 3));
+  begin_rows(1);
+  ops->embed(f32_view(out.data(), 1, 3), packed.view, 2.5f);
+  EXPECT_EQ(out, (std::vector<float>{2.5f, 5, 7.5f}));
+}
+
+TEST_F(Reference, BiasesComeBeforeNormsAndNormsBeforeTheRotation) {
+  constexpr int kDim = 2;
+  const RaggedBatch batch({{.num_new = 1}}, 16, 2, random);
+  KvLayerView kv{nullptr, DType::kF32, batch.num_blocks(), 16, 1, kDim};
+  const Buffer cache(static_cast<std::size_t>(kv.num_blocks * kv.block_bytes()));
+  kv.data = cache.data();
+  const float cos = 0, sin = 1;  // (a, b) becomes (-b, a)
+  const std::vector<float> bias = {1, 0, 0, 2, 0, 0, 5, 6};
+  const auto row_of = [&](bool joined, const std::vector<float>& q_norm) {
+    const std::vector<float> k_norm = {2, 1};
+    std::vector<float> row = {2, 4, 6, 6, /*k*/ 6, 8, /*v*/ 1, 1};  // with its bias, q is 3, 4 and 6, 8
+    ops->begin_step(batch.view());
+    ops->rope_and_store_kv(f32_view(row.data(), 1, 8), 2,
+                           {.rope = {&cos, &sin, 1, kDim},
+                            .bias = bias.data(),
+                            .q_norm = q_norm.data(),
+                            .k_norm = k_norm.data(),
+                            .norm_joins_heads = joined,
+                            .norm_eps = 0},
+                           kv);
+    const std::int64_t block = batch.view().block_tables[0];
+    const auto stored = [&](const std::byte* tile, std::int64_t index) {
+      float value;
+      std::memcpy(&value, tile + 4 * index, 4);
+      return value;
+    };
+    const float rms = std::sqrt(50.0f);
+    EXPECT_FLOAT_EQ(stored(kv.k_tile(block, 0), kv.k_index(0, 0)), -8 / rms);
+    EXPECT_FLOAT_EQ(stored(kv.k_tile(block, 0), kv.k_index(0, 1)), 12 / rms);
+    EXPECT_EQ(stored(kv.v_tile(block, 0), kv.v_index(0, 0)), 6);
+    EXPECT_EQ(stored(kv.v_tile(block, 0), kv.v_index(0, 1)), 7);
+    return row;
+  };
+  const float rms = std::sqrt(12.5f), both = std::sqrt(31.25f);
+  const std::vector<float> each = row_of(false, {1, 10});
+  const float expected_each[] = {-40 / rms, 3 / rms, -80 / (2 * rms), 6 / (2 * rms)};
+  const std::vector<float> joined = row_of(true, {1, 2, 3, 4});
+  const float expected_joined[] = {-8 / both, 3 / both, -32 / both, 18 / both};
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_FLOAT_EQ(each[i], expected_each[i]);
+    EXPECT_FLOAT_EQ(joined[i], expected_joined[i]);
+  }
+}
+
 TEST_F(Reference, UnpackedRowsAreTheSourceDequantised) {
   for (int t = 0; t < kNumDTypes; ++t) {
     const auto dtype = static_cast<DType>(t);
@@ -136,6 +199,9 @@ TEST_F(Reference, AttentionIsCausalAndWeighsByTheSoftmaxOfTheScores) {
   ops->paged_attention(f32_view(out.data(), 2, 4), f32_view(qkv.data(), 2, 8), 2, kv, 1);
   const float expected[] = {3, 6, 3, 6, 7, 10, 6, 9};
   for (int i = 0; i < 8; ++i) EXPECT_NEAR(out[static_cast<std::size_t>(i)], expected[i], 2e-6f) << i;
+  ops->paged_attention(f32_view(out.data(), 2, 4), f32_view(qkv.data(), 2, 8), 2, kv, 1, /*window=*/1);
+  const float own[] = {3, 6, 3, 6, 9, 12, 9, 12};
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(out[static_cast<std::size_t>(i)], own[i]) << i;
 }
 
 TEST_F(Reference, RowsAndBlocksAreCopiedWhole) {

@@ -128,16 +128,40 @@ std::map<std::string, std::int64_t> bytes_by_dtype(const StoredWeights& weights)
   return bytes;
 }
 
+// What sets the model apart from Llama; rope_scaling and the norms in words.
 Json config_json(const ModelConfig& c) {
-  return {{"num_layers", c.num_layers},
-          {"hidden_size", c.hidden_size},
-          {"num_q_heads", c.num_q_heads},
-          {"num_kv_heads", c.num_kv_heads},
-          {"head_dim", c.head_dim},
-          {"ffn_size", c.ffn_size},
-          {"vocab_size", c.vocab_size},
-          {"max_positions", c.max_positions},
-          {"tied_embeddings", c.tied_embeddings}};
+  constexpr const char* kRopeNames[] = {"none", "linear", "llama3", "yarn", "longrope"};
+  constexpr const char* kQkNormNames[] = {"none", "each_head", "joined_heads"};
+  Json windows = Json::array(), unrotated = Json::array();
+  for (std::int64_t i = 0; i < c.num_layers; ++i) {
+    windows.push_back(c.layer(i).window);
+    if (!c.layer(i).rotates) unrotated.push_back(i);
+  }
+  if (std::ranges::all_of(c.layers, [](const LayerConfig& layer) { return layer.window == 0; }))
+    windows = Json::array();
+  return {
+      {"num_layers", c.num_layers},
+      {"hidden_size", c.hidden_size},
+      {"num_q_heads", c.num_q_heads},
+      {"num_kv_heads", c.num_kv_heads},
+      {"head_dim", c.head_dim},
+      {"ffn_size", c.ffn_size},
+      {"vocab_size", c.vocab_size},
+      {"max_positions", c.max_positions},
+      {"tied_embeddings", c.tied_embeddings},
+      {"rotary_dim", c.rotary_dim},
+      {"rope_theta", c.rope_theta},
+      {"rope_scaling", kRopeNames[static_cast<int>(c.rope_scaling.type)]},
+      {"qkv_bias", c.qkv_bias},
+      {"qk_norm", kQkNormNames[static_cast<int>(c.qk_norm)]},
+      {"norm_placement", c.norm_placement == NormPlacement::kBeforeBlock ? "before" : "after"},
+      {"windows", windows},
+      {"unrotated_layers", unrotated},
+      {"embedding_multiplier", c.embedding_multiplier},
+      {"residual_multiplier", c.residual_multiplier},
+      {"attention_multiplier",
+       c.attention_multiplier > 0 ? c.attention_multiplier : 1 / std::sqrt(static_cast<double>(c.head_dim))},
+      {"logits_divisor", c.logits_divisor}};
 }
 
 Json inspect_json(const InspectFlags& flags, const Checkpoint& checkpoint, const StoredWeights& weights,
