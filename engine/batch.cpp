@@ -44,7 +44,7 @@ void Batch::add(const BatchEntry& entry) {
     block_tables_.push_back(block);
     const std::int32_t cached = std::min(block_size_, entry.num_cached - b * block_size_);
     std::uint32_t& seen = block_seen_[static_cast<std::size_t>(block)];
-    if (cached > 0 && seen != generation_) {
+    if (block != kTrashBlock && cached > 0 && seen != generation_) {
       seen = generation_;
       work.num_cached_unique += cached;
     }

@@ -17,7 +17,7 @@ struct BatchEntry {
   std::span<const std::int32_t> tokens;
   std::int32_t num_cached = 0;
   std::int32_t num_recomputed = 0;
-  const BlockTable* blocks = nullptr;  // hold num_cached + tokens.size() tokens at least
+  const BlockTable* blocks = nullptr;  // hold num_cached + tokens.size() tokens at least, but for those freed
   Phase phase = Phase::kPrefill;
   LogitRows logits = LogitRows::kNone;
 };

@@ -67,9 +67,12 @@ void Checkpoint::open_gguf() {
   config_ = gguf_model_config(*gguf_);
   interleaved_rope_ = find_hf_architecture(config_.architecture)->gguf_interleaves_rope;
   std::vector<const FileTensor*> tensors;
+  const bool longrope = config_.rope_scaling.type == RopeType::kLongRope;
+  const auto is_configuration = [&](const std::string& name) {
+    return name == "rope_freqs.weight" || (longrope && name.starts_with("rope_factors_"));
+  };
   for (const FileTensor& tensor : gguf_->tensors())
-    if (!tensor.name.starts_with("rope_f"))
-      tensors.push_back(&tensor);  // those are part of the configuration
+    if (!is_configuration(tensor.name)) tensors.push_back(&tensor);
   bind(tensors, kGgufNaming);
 }
 

@@ -16,7 +16,8 @@ inline constexpr const char* kPhaseNames[kNumPhases] = {"prefill", "decode"};
 
 /// One sequence's share of a step: rows [query_start, query_start + num_new) of the token rows are its tokens
 /// at positions num_cached, num_cached + 1, ... Its cache blocks are block_tables[table_start .. table_start
-/// + ceil((num_cached + num_new) / block_size)).
+/// + ceil((num_cached + num_new) / block_size)); a block that no layer's window reaches any more may be block
+/// 0, whose contents mean nothing.
 struct SequenceWork {
   std::int32_t query_start = 0;
   std::int32_t num_new = 0;            // c_s: tokens computed now, >= 1

@@ -13,7 +13,8 @@ constexpr std::int32_t num_blocks_for(std::int32_t num_tokens, std::int32_t bloc
   return num_tokens / block_size + (num_tokens % block_size != 0);
 }
 
-/// Block i holds the tokens at positions [i * block_size, (i + 1) * block_size).
+/// Block i holds the tokens at positions [i * block_size, (i + 1) * block_size); kTrashBlock where they are
+/// needed no more.
 using BlockTable = std::vector<BlockId>;
 
 /// The cache slot of the token at `position`, which must lie in the table.

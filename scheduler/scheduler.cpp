@@ -11,7 +11,7 @@ namespace {
 
 SchedulerOptions checked(SchedulerOptions options) {
   REDLINE_CHECK(options.max_num_batched_tokens >= 1 && options.max_num_seqs >= 1 &&
-                    options.max_chunk_tokens >= 1 && options.priority_head_start >= 0,
+                    options.max_chunk_tokens >= 1 && options.priority_head_start >= 0 && options.window >= 0,
                 "positive limits");
   REDLINE_CHECK(options.watermark >= 0 && options.watermark < 1, "a share of the pool");
   // A step has room for one token of every running sequence.
@@ -62,7 +62,8 @@ Sequence& Scheduler::fork(Sequence& parent, SequenceId child_id) {
   child->serial = num_serials_++;
   child->num_seats = 1;
   --parent.num_seats;
-  for (const BlockId block : child->blocks) blocks_.share(block);
+  for (const BlockId block : child->blocks)
+    if (block != kTrashBlock) blocks_.share(block);
   running_.insert(child.get());
   return *(sequences_[child_id] = std::move(child));
 }
@@ -214,6 +215,7 @@ void Scheduler::commit(const StepPlan& plan) {
     sequence.num_computed_tokens += scheduled.num_tokens;
     sequence.num_ever_computed = std::max(sequence.num_ever_computed, sequence.num_computed_tokens);
     if (scheduled.needs_logits && sequence.use_prefix_cache) publish(sequence);
+    if (options_.window > 0) free_passed_blocks(sequence);
   }
 }
 
@@ -233,8 +235,12 @@ void Scheduler::append_token(Sequence& sequence, std::int32_t token) {
 // Where another sequence published the same contents first, its block takes the place of ours: so a sequence
 // holds every ancestor of what it publishes, as the cache requires, and contents are kept once.
 void Scheduler::publish(Sequence& sequence) {
+  if (sequence.num_freed_blocks() > 0) return;  // an ancestor is gone
   const std::int32_t block_size = prefix_cache_.block_size();
-  const std::int32_t num_full = sequence.num_computed_tokens / block_size;
+  const std::int32_t num_tokens = options_.window > 0
+                                      ? std::min(sequence.num_computed_tokens, options_.window)
+                                      : sequence.num_computed_tokens;
+  const std::int32_t num_full = num_tokens / block_size;
   for (std::int32_t& i = sequence.num_published_blocks; i < num_full; ++i) {
     const auto index = static_cast<std::size_t>(i);
     const auto tokens =
@@ -250,11 +256,25 @@ void Scheduler::publish(Sequence& sequence) {
   }
 }
 
+// The next token sees the last `window` tokens, itself included.
+void Scheduler::free_passed_blocks(Sequence& sequence) {
+  const std::int32_t num_unseen = std::max(0, sequence.num_computed_tokens + 1 - options_.window);
+  const std::int32_t num_passed = num_unseen / prefix_cache_.block_size();
+  for (std::int32_t i = std::max(sequence.num_passed_blocks, sequence.num_published_blocks); i < num_passed;
+       ++i) {
+    BlockId& block = sequence.blocks[static_cast<std::size_t>(i)];
+    blocks_.release(block);
+    block = kTrashBlock;
+  }
+  sequence.num_passed_blocks = num_passed;
+}
+
 // Children before parents, see PrefixCache.
 void Scheduler::release_blocks(Sequence& sequence) {
   for (auto block = sequence.blocks.rbegin(); block != sequence.blocks.rend(); ++block)
-    blocks_.release(*block);
+    if (*block != kTrashBlock) blocks_.release(*block);
   sequence.blocks.clear();
+  sequence.num_passed_blocks = 0;
 }
 
 Sequence* Scheduler::find(SequenceId id) const {
@@ -275,9 +295,10 @@ SchedulerStats Scheduler::stats() const {
   stats.num_used_blocks = blocks_.capacity() - blocks_.num_free();
   std::int64_t num_slots = 0, num_filled = 0;
   for (const Sequence* sequence : running_) {
-    const std::int64_t slots = std::ssize(sequence->blocks) * prefix_cache_.block_size();
+    const std::int64_t freed = std::int64_t{sequence->num_freed_blocks()} * prefix_cache_.block_size();
+    const std::int64_t slots = std::ssize(sequence->blocks) * prefix_cache_.block_size() - freed;
     num_slots += slots;
-    num_filled += std::min<std::int64_t>(slots, sequence->num_tokens());
+    num_filled += std::min<std::int64_t>(slots, sequence->num_tokens() - freed);
   }
   if (num_slots > 0)
     stats.fragmentation = 1 - static_cast<double>(num_filled) / static_cast<double>(num_slots);
@@ -290,7 +311,13 @@ std::optional<std::string> Scheduler::integrity_error(std::span<const BlockId> h
   std::int32_t num_seats = 0;
   for (const auto& [id, sequence] : sequences_) {
     const std::string name = "sequence " + std::to_string(id);
-    for (const BlockId block : sequence->blocks) ++num_holders[static_cast<std::size_t>(block)];
+    for (std::int32_t i = 0; i < static_cast<std::int32_t>(sequence->blocks.size()); ++i) {
+      const BlockId block = sequence->blocks[static_cast<std::size_t>(i)];
+      const bool freed = i >= sequence->num_published_blocks && i < sequence->num_passed_blocks;
+      if ((block == kTrashBlock) != freed)
+        return name + " and its window disagree on block " + std::to_string(i);
+      if (!freed) ++num_holders[static_cast<std::size_t>(block)];
+    }
     const bool running = sequence->status == SequenceStatus::kRunning;
     if (running != running_.contains(sequence.get()) || running == waiting_.contains(sequence.get()))
       return name + " is not in the one queue of its status";

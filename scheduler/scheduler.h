@@ -21,6 +21,9 @@ struct SchedulerOptions {
   std::int32_t max_num_seqs = 256;            // running at once; no more than max_num_batched_tokens count
   std::int32_t max_chunk_tokens = std::numeric_limits<std::int32_t>::max();  // of one prompt in one step
   bool enable_prefix_cache = true;
+  /// Keys that a query of any layer sees, the last ones, its own included; 0: all. Blocks that lie before are
+  /// freed.
+  std::int32_t window = 0;
   double watermark = 0.01;  // share of the pool that an admission leaves free, for running sequences to grow
   /// A request one level of priority ahead goes before the `priority_head_start` that arrived last. Finite,
   /// so that every request's turn comes.
@@ -51,6 +54,10 @@ struct AddResult {
 /// Memory: a sequence is admitted, in order, once blocks for all its known tokens are free, and takes them.
 /// So only decoding asks for more; where nothing is free, the last running sequence in order loses its blocks
 /// and waits again. Whoever stands first is never preempted, and finishes; then the next stands first.
+///
+/// Where all layers have a window, a sequence gives up blocks as its window passes them, but for those that
+/// the prefix cache knows: whoever holds what follows holds them too. Only the first window's worth of tokens
+/// is ever published, so a sequence holds at most twice its window and what it computes in a step.
 ///
 /// A pure function of the calls made: no clock, no randomness. Not thread-safe.
 class Scheduler {
@@ -107,6 +114,7 @@ class Scheduler {
   bool allocate_prompt(Sequence& sequence);
   void preempt(Sequence& sequence, StepPlan& plan);
   void publish(Sequence& sequence);
+  void free_passed_blocks(Sequence& sequence);
   void release_blocks(Sequence& sequence);
 
   const SchedulerOptions options_;

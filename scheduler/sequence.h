@@ -41,15 +41,21 @@ struct Sequence {
   std::int64_t serial = 0;
 
   SequenceStatus status = SequenceStatus::kWaiting;
-  BlockTable blocks;                      // covers every known token while prefilling, else those computed
+  BlockTable blocks;                      // covers every known token while prefilling, else those computed;
+                                          // kTrashBlock stands for those freed
   std::int32_t num_seats = 1;             // of max_num_seqs: its own and those of forks to come
   std::int32_t num_computed_tokens = 0;   // whose K and V are in the cache
   std::int32_t num_ever_computed = 0;     // the most that num_computed_tokens has been
   std::int32_t num_published_blocks = 0;  // leading blocks that the prefix cache knows
+  std::int32_t num_passed_blocks = 0;     // leading blocks that the window has passed: freed unless published
   std::int32_t num_cached_tokens = 0;     // of the prompt, found in the prefix cache when first admitted
   std::int32_t num_preemptions = 0;
 
   std::int32_t num_tokens() const { return static_cast<std::int32_t>(tokens.size()); }
+  /// Blocks given up because the window has passed them: those from num_published_blocks on.
+  std::int32_t num_freed_blocks() const {
+    return num_passed_blocks > num_published_blocks ? num_passed_blocks - num_published_blocks : 0;
+  }
   /// Known tokens that remain to be computed.
   std::int32_t num_uncomputed() const { return num_tokens() - num_computed_tokens; }
 };

@@ -88,13 +88,19 @@ TEST(Engine, ResultsAreBitIdenticalWhateverTheCircumstances) {
     requests.back().sampling.temperature = i % 2 ? 0.8f : 0.0f;
     requests.back().sampling.seed = i;
   }
-  for (const DType dtype : {DType::kQ8_0, DType::kBF16}) {
+  ModelConfig windowed = tiny_config(), mixed = tiny_config();
+  windowed.layers = {{true, 37}, {true, 20}};  // blocks are freed
+  mixed.layers = {{true, 37}, {false, 0}};
+  for (const auto& [dtype, config] : {std::pair{DType::kQ8_0, tiny_config()},
+                                      {DType::kBF16, tiny_config()},
+                                      {DType::kQ8_0, windowed},
+                                      {DType::kBF16, mixed}}) {
     std::vector<Trace> expected;
     {
       EngineOptions alone = small_options();
       alone.max_batched_tokens = 512;
       alone.prefix_cache = false;
-      Engine engine(tiny_model(dtype, 1), alone);
+      Engine engine(tiny_model(dtype, 1, config), alone);
       for (const Request& request : requests) expected.push_back(collect(*engine.submit(request))[0]);
     }
     for (int trial = 0; trial < 6; ++trial) {
@@ -106,17 +112,40 @@ TEST(Engine, ResultsAreBitIdenticalWhateverTheCircumstances) {
         options.max_context = 0;
         options.kv_memory_bytes = 20 * 16 * 2 * 32 * 2 * 2;
       }
-      Engine engine(tiny_model(dtype, 1 + trial % 3), options);
+      Engine engine(tiny_model(dtype, 1 + trial % 3, config), options);
       std::vector<std::unique_ptr<Stream>> streams;
       for (const Request& request : requests) streams.push_back(engine.submit(request));
       for (std::size_t i = 0; i < requests.size(); ++i)
         EXPECT_EQ(collect(*streams[i])[0], expected[i])
             << "seed " << seed << ", request " << i << ", trial " << trial << ", " << name(dtype);
-      if (trial >= 2) {
+      if (trial >= 2 && config.window() == 0) {  // else memory lasts
         EXPECT_GT(engine.stats().num_preemptions, 0) << "trial " << trial;
       }
     }
   }
+}
+
+TEST(Engine, ATextLongerThanEveryLayersWindowFreesItsBlocks) {
+  ModelConfig config = tiny_config();
+  config.layers = {{true, 33}, {true, 20}};
+  EngineOptions options = small_options();
+  options.kv_memory_bytes = 2 * 512 * 2 * 32 * 2 * 2;
+  std::int32_t num_steps = 0;
+  Engine* watched = nullptr;
+  double most_used = 0, last_used = 0;
+  Engine engine(tiny_model(DType::kQ8_0, 1, config), options, [&](const StepRecord& step) {
+    if (!watched) return;
+    last_used = watched->stats().kv_usage * static_cast<double>(watched->stats().num_blocks);
+    most_used = std::max(most_used, last_used);
+    if (step.num_decode_tokens > 0) ++num_steps;
+  });
+  watched = &engine;
+  const auto stream = engine.submit(request_of(random_tokens(300, 5, 211), 100));
+  EXPECT_EQ(collect(*stream)[0].tokens.size(), 100u);
+  EXPECT_EQ(num_steps, 99);
+  EXPECT_GE(most_used, 19 - 4)
+      << "a prompt takes its blocks at once, and gives up 4 in its first chunk at most";
+  EXPECT_LE(last_used, 4) << "33 tokens lie in 4 blocks at most";
 }
 
 TEST(Engine, AnswersOfOneRequestDifferAndMatchTheirOwnSeedsAlone) {

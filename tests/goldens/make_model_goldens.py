@@ -110,7 +110,7 @@ FAMILY_SAFETENSORS = {
     "olmo2_7to1_f16_tied": family("olmo2", 7, 1, 16, 21, 32, "f16", tied=True, layers=3),
 }
 FAMILY_GGUF = {
-    "gguf_qwen2_7to1_bf16_tied": gguf_family("qwen2", 7, 1, 16, 21, 32, "bf16", tied=True),
+    "gguf_qwen2_7to1_bf16_tied": gguf_family("qwen2", 7, 1, 8, 56, 41, "bf16", tied=True, layers=1),
     "gguf_qwen3_4to2_q8_0": gguf_family("qwen3", 4, 2, 32, 32, 64, "q8_0", tied=True),
     "gguf_mistral_4to2_window17_f16_tied": gguf_family("mistral", 4, 2, 16, 32, 33, "f16", tied=True, tokens=40, config=dict(sliding_window=17)),
     "gguf_smollm3_4to2_q8_0_tied": gguf_family("smollm3", 4, 2, 16, 32, 32, "q8_0", tied=True, layers=4),
@@ -118,7 +118,7 @@ FAMILY_GGUF = {
         config=dict(original_max_position_embeddings=16, partial_rotary_factor=0.75, sliding_window=19)),
     "gguf_granite_4to2_q4_0_tied": gguf_family("granite", 4, 2, 16, 64, 64, "q4_0", tied=True, config=dict(
         GRANITE, embedding_multiplier=1.5, residual_multiplier=0.7)),
-    "gguf_olmo2_7to1_bf16": gguf_family("olmo2", 7, 1, 16, 21, 33, "bf16"),
+    "gguf_olmo2_7to1_bf16": gguf_family("olmo2", 7, 1, 8, 56, 17, "bf16", layers=1),
 }
 GGUF = {
     "gguf_f32_linear_4to2": case(4, 2, 32, 32, 48, 257, "f32", {"type": "linear", "factor": 4.0}, tokens=64),

@@ -258,5 +258,39 @@ TEST(Scheduler, StatsTellUseAndFragmentation) {
   EXPECT_DOUBLE_EQ(stats.fragmentation, 2.0 / 8);  // six tokens are known
 }
 
+TEST(Scheduler, BlocksThatTheWindowHasPassedAreFreed) {
+  Fixture f({.max_num_batched_tokens = 8, .enable_prefix_cache = false, .window = 6}, 9);
+  Sequence& sequence = f.add(1, Tokens(20, 3), 13);
+  const std::int32_t used[] = {5, 3, 2};  // after 8, 16, 20 tokens: from token 3, 11, 15 on
+  for (const std::int32_t expected : used) {
+    f.step();
+    EXPECT_EQ(f.scheduler.stats().num_used_blocks, expected);
+  }
+  EXPECT_EQ(sequence.blocks[2], kTrashBlock);
+  EXPECT_NE(sequence.blocks[3], kTrashBlock);
+  while (f.scheduler.has_work()) {
+    f.step();
+    EXPECT_LE(f.scheduler.stats().num_used_blocks, 3) << "6 tokens and the next lie in 3 blocks of 4";
+  }
+  EXPECT_EQ(f.blocks.num_free(), f.blocks.capacity());
+}
+
+TEST(Scheduler, BlocksThatThePrefixCacheKnowsAreKeptBehindTheWindow) {
+  Fixture f({.window = 6}, 9);
+  Sequence& sequence = f.add(1, {1, 2, 3, 4, 5}, 20);
+  for (int i = 0; i < 15; ++i) f.step();  // 19 tokens computed, the next sees tokens 14 to 19
+  EXPECT_EQ(sequence.num_published_blocks, 1) << "of the first 6 tokens";
+  EXPECT_NE(sequence.blocks[0], kTrashBlock);
+  EXPECT_EQ(sequence.blocks[1], kTrashBlock);
+  EXPECT_EQ(sequence.blocks[2], kTrashBlock);
+  EXPECT_NE(sequence.blocks[3], kTrashBlock);
+  Sequence& other = f.add(2, {1, 2, 3, 4, 9}, 2);
+  f.step();
+  EXPECT_EQ(other.num_cached_tokens, 4);
+  f.scheduler.abort(1);
+  f.scheduler.abort(2);
+  EXPECT_EQ(f.blocks.num_free(), f.blocks.capacity());
+}
+
 }  // namespace
 }  // namespace redline

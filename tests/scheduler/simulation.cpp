@@ -39,8 +39,8 @@ std::uint64_t two_bit_hash(std::uint64_t parent, std::span<const std::int32_t> t
 
 SimulationTally& SimulationTally::operator+=(const SimulationTally& o) {
   steps += o.steps, tokens += o.tokens, recomputed_tokens += o.recomputed_tokens, hit_tokens += o.hit_tokens;
-  preemptions += o.preemptions, block_copies += o.block_copies, completed += o.completed,
-      aborted += o.aborted;
+  preemptions += o.preemptions, block_copies += o.block_copies, freed_blocks += o.freed_blocks,
+      completed += o.completed, aborted += o.aborted;
   failed += o.failed, rejected += o.rejected, forks += o.forks, trace = mix(trace, o.trace);
   return *this;
 }
@@ -63,6 +63,7 @@ Simulation::Simulation(std::uint64_t seed) : random_{mix(seed, 1)} {
   options_.enable_prefix_cache = r.chance(85);
   options_.watermark = r.below(3) * 0.1;
   options_.priority_head_start = r.between(0, 6);
+  options_.window = r.chance(30) ? r.between(2, 20) : 0;
   const PrefixHash hashes[] = {prefix_hash, two_bit_hash, constant_hash};
   const std::int32_t num_blocks = 1 + r.between(1, r.chance(70) ? 12 : 40);
   blocks_ = std::make_unique<BlockAllocator>(num_blocks);
@@ -305,7 +306,9 @@ void Simulation::write_tokens(const ScheduledSequence& scheduled, Answer& answer
 
 void Simulation::check_reads(const Answer& answer, std::int32_t num_tokens) const {
   if (answer.poisoned) return;
-  for (std::int32_t position = 0; position < num_tokens; ++position)
+  const std::int32_t next = answer.sequence->num_computed_tokens;
+  const std::int32_t first = options_.window > 0 ? std::max(0, next + 1 - options_.window) : 0;
+  for (std::int32_t position = first; position < num_tokens; ++position)
     require(cell(*answer.sequence, position) == answer.digests[static_cast<std::size_t>(position)],
             "a sequence reads its own tokens: sequence " + std::to_string(answer.sequence->id) +
                 " position " + std::to_string(position) + " of " + std::to_string(num_tokens));
@@ -357,6 +360,7 @@ void Simulation::end(Answer& answer) {
   }
   require(answer.num_useful + answer.num_gained == std::ssize(answer.tokens) - 1,
           "each token but the last was computed for the first time once, found or inherited");
+  tally_.freed_blocks += std::ranges::count(answer.sequence->blocks, kTrashBlock);
   scheduler_->finish(*answer.sequence);
   ++tally_.completed;
   answers_.erase(answer.sequence->id);

@@ -15,7 +15,7 @@ namespace redline {
 /// What a run did, so that a test can tell that it was no idle one.
 struct SimulationTally {
   std::int64_t steps = 0, tokens = 0, recomputed_tokens = 0, hit_tokens = 0, preemptions = 0,
-               block_copies = 0;
+               block_copies = 0, freed_blocks = 0;
   std::int64_t completed = 0, aborted = 0, failed = 0, rejected = 0, forks = 0;
   std::uint64_t trace = 0;  // digest of every plan
   SimulationTally& operator+=(const SimulationTally& other);

@@ -56,6 +56,7 @@ TEST(Simulation, EverySeedKeepsEveryPromise) {
   EXPECT_GT(sum.hit_tokens, n);
   EXPECT_GT(sum.block_copies, n / 8);
   EXPECT_GT(sum.forks, n / 8);
+  EXPECT_GT(sum.freed_blocks, n / 8);
   EXPECT_GT(sum.aborted, n / 4);
   EXPECT_GT(sum.failed, n / 8);
   EXPECT_GT(sum.rejected, n / 8);

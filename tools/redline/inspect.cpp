@@ -1,9 +1,11 @@
 // redline inspect: what a model is, needs, and could reach; from its configuration alone.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "engine/checkpoint.h"
 #include "engine/meter/estimate.h"
@@ -128,9 +130,13 @@ std::map<std::string, std::int64_t> bytes_by_dtype(const StoredWeights& weights)
   return bytes;
 }
 
-// What sets the model apart from Llama; rope_scaling and the norms in words.
+const char* rope_scaling_name(const RopeScaling& scaling) {
+  constexpr const char* kNames[] = {"none", "linear", "llama3", "yarn", "longrope"};
+  if (scaling.type == RopeType::kPlain && !scaling.frequency_divisors.empty()) return "rope_freqs";
+  return kNames[static_cast<int>(scaling.type)];
+}
+
 Json config_json(const ModelConfig& c) {
-  constexpr const char* kRopeNames[] = {"none", "linear", "llama3", "yarn", "longrope"};
   constexpr const char* kQkNormNames[] = {"none", "each_head", "joined_heads"};
   Json windows = Json::array(), unrotated = Json::array();
   for (std::int64_t i = 0; i < c.num_layers; ++i) {
@@ -151,7 +157,7 @@ Json config_json(const ModelConfig& c) {
       {"tied_embeddings", c.tied_embeddings},
       {"rotary_dim", c.rotary_dim},
       {"rope_theta", c.rope_theta},
-      {"rope_scaling", kRopeNames[static_cast<int>(c.rope_scaling.type)]},
+      {"rope_scaling", rope_scaling_name(c.rope_scaling)},
       {"qkv_bias", c.qkv_bias},
       {"qk_norm", kQkNormNames[static_cast<int>(c.qk_norm)]},
       {"norm_placement", c.norm_placement == NormPlacement::kBeforeBlock ? "before" : "after"},
@@ -162,6 +168,34 @@ Json config_json(const ModelConfig& c) {
       {"attention_multiplier",
        c.attention_multiplier > 0 ? c.attention_multiplier : 1 / std::sqrt(static_cast<double>(c.head_dim))},
       {"logits_divisor", c.logits_divisor}};
+}
+
+// What sets the model apart from a plain Llama, for people.
+std::string features_of(const ModelConfig& c) {
+  std::string features;
+  const auto add = [&](bool has, const std::string& text) {
+    if (has) features += (features.empty() ? "" : ", ") + text;
+  };
+  std::int64_t num_windowed = 0, widest = 0, num_unrotated = 0;
+  for (const LayerConfig& layer : c.layers) {
+    num_windowed += layer.window > 0;
+    widest = std::max(widest, layer.window);
+    num_unrotated += !layer.rotates;
+  }
+  add(c.rotary_dim != c.head_dim, std::to_string(c.rotary_dim) + " dimensions rotate");
+  if (const std::string scaling = rope_scaling_name(c.rope_scaling); scaling != "none")
+    add(true, "RoPE " + scaling);
+  add(num_unrotated > 0, std::to_string(num_unrotated) + " layers without RoPE");
+  add(num_windowed > 0,
+      "a window of " + format_count(widest) + " in " + std::to_string(num_windowed) + " layers");
+  add(c.qkv_bias, "QKV biases");
+  add(c.qk_norm == QkNorm::kEachHead, "norms of q and k by head");
+  add(c.qk_norm == QkNorm::kJoinedHeads, "norms of q and k");
+  add(c.norm_placement == NormPlacement::kAfterBlock, "norms after blocks");
+  add(c.embedding_multiplier != 1 || c.residual_multiplier != 1 || c.attention_multiplier != 0 ||
+          c.logits_divisor != 1,
+      "multipliers");
+  return features;
 }
 
 Json inspect_json(const InspectFlags& flags, const Checkpoint& checkpoint, const StoredWeights& weights,
@@ -207,6 +241,8 @@ void print_model(const InspectFlags& flags, const Checkpoint& checkpoint, const 
       static_cast<long long>(c.num_kv_heads), static_cast<long long>(c.head_dim),
       static_cast<long long>(c.ffn_size), format_count(c.vocab_size).c_str(),
       format_count(c.max_positions).c_str(), c.tied_embeddings ? ", tied embeddings" : "");
+  if (const std::string features = features_of(c); !features.empty())
+    std::printf("features      %s\n", features.c_str());
   std::printf("parameters    %s total, %s active\n", format_count(weights.parameters()).c_str(),
               format_count(weights.active_parameters()).c_str());
   std::string by_dtype;
