@@ -120,7 +120,10 @@ class AttentionStep {
     args.out_stride = out_stride_;
     args.scale = scale();
     launch_attention_plan(args, nullptr);
-    for (int i = 0; i < repeats; ++i) launch_paged_attention(args, nullptr);
+    for (int i = 0; i < repeats; ++i) {
+      dev::poison(device_out.get(), 0xff, device_out.size());
+      launch_paged_attention(args, nullptr);
+    }
     dev::sync();
     out.bytes = device_out.download();
     return out;
