@@ -36,6 +36,10 @@ struct Architecture {
   std::int64_t sliding_window = 0;
   bool tied_embeddings = false;
 
+  /// Whether `layer` does not rotate, unless a file says otherwise.
+  bool leaves_unrotated(std::int64_t layer) const {
+    return unrotated_period > 0 && (layer + 1) % unrotated_period == 0;
+  }
   /// Sets what the row says.
   void describe(ModelConfig& config) const;
 };

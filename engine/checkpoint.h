@@ -36,7 +36,7 @@ class Checkpoint {
   /// The tensor of `role` in `layer` (0 where the role has no layers). A tied model has no kHead.
   const FileTensor& tensor(TensorRole role, std::int64_t layer = 0) const;
   /// A matrix to pack, rows in the order that the engine computes with: rotary pairs (i, i + d / 2), which
-  /// GGUF's llama tensors hold interleaved. Valid as long as the checkpoint.
+  /// GGUF files of some architectures hold interleaved. Valid as long as the checkpoint.
   MatrixSource matrix(TensorRole role, std::int64_t layer = 0) const;
   /// False for a directory without tokenizer.json: its model takes and gives token ids only.
   bool has_tokenizer() const;

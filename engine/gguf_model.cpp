@@ -112,8 +112,7 @@ void read_layers(const GgufFile& gguf, const ArchitectureKeys& keys, const Archi
     keys.fail("attention.sliding_window", may_slide ? "0 to 2^24" : "none", std::to_string(window));
   if (window == 0 && row.unrotated_period == 0) return;
   for (std::int64_t i = 0; i < config.num_layers; ++i)
-    config.layers.push_back(
-        {.rotates = row.unrotated_period == 0 || (i + 1) % row.unrotated_period != 0, .window = window});
+    config.layers.push_back({.rotates = !row.leaves_unrotated(i), .window = window});
 }
 
 void read_multipliers(const GgufFile& gguf, const Architecture& row, ModelConfig& config) {

@@ -8,8 +8,8 @@
 namespace redline {
 
 /// The configuration in config.json; its name is left empty. Absent fields take the defaults of transformers'
-/// LlamaConfig. Throws ModelFileError naming the field, for an architecture or a feature that is not
-/// supported too.
+/// class for the architecture. Throws ModelFileError naming the field, for an architecture or a feature that
+/// is not supported too.
 ModelConfig read_hf_config(const std::filesystem::path& config_json);
 
 }  // namespace redline

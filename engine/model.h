@@ -1,4 +1,4 @@
-// The transformer: forty lines of forward that read as the architecture.
+// The transformer: forty lines of forward that read as the architectures.
 #pragma once
 
 #include "engine/model_config.h"

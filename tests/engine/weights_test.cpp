@@ -116,11 +116,13 @@ TEST(RandomWeights, RefuseRowsThatTheTypesBlockDoesNotDivide) {
 
 TEST(NamedShapes, HaveTheirModelsParameterCounts) {
   const std::pair<const char*, std::int64_t> published[] = {
-      {"smollm2-135m", 134515008},    {"smollm2-360m", 361821120},    {"smollm2-1.7b", 1711376384},
-      {"tinyllama-1.1b", 1100048384}, {"llama-3.2-1b", 1235814400},   {"llama-3.2-3b", 3212749824},
-      {"llama-3.1-8b", 8030261248},   {"llama-3.1-70b", 70553706496}, {"llama-3.1-405b", 405853388800},
-      {"llama-3-8b", 8030261248},     {"llama-2-7b", 6738415616},     {"llama-2-13b", 13015864320},
-      {"llama-2-70b", 68976648192}};
+      {"smollm2-135m", 134515008},    {"smollm2-360m", 361821120},     {"smollm2-1.7b", 1711376384},
+      {"tinyllama-1.1b", 1100048384}, {"llama-3.2-1b", 1235814400},    {"llama-3.2-3b", 3212749824},
+      {"llama-3.1-8b", 8030261248},   {"llama-3.1-70b", 70553706496},  {"llama-3.1-405b", 405853388800},
+      {"llama-3-8b", 8030261248},     {"llama-2-7b", 6738415616},      {"llama-2-13b", 13015864320},
+      {"llama-2-70b", 68976648192},   {"mistral-7b-v0.1", 7241732096}, {"qwen2.5-0.5b", 494032768},
+      {"qwen2.5-1.5b", 1543714304},   {"qwen2.5-7b", 7615616512},      {"qwen3-0.6b", 596049920},
+      {"qwen3-8b", 8190735360},       {"smollm3-3b", 3075098624}};
   for (const auto& [name, parameters] : published) {
     const auto config = named_shape(name);
     ASSERT_TRUE(config) << name;
