@@ -49,8 +49,11 @@ inline int group_size(const AttentionShape& s) { return s.num_q_heads / s.num_kv
 inline AttentionRung highest_attention_rung(const AttentionShape& s, int block_size, int compute_capability) {
   const bool bf16 = s.activation_type == DType::kBF16 && s.cache_type == DType::kBF16;
   if (!bf16 || s.head_dim % 8 != 0) return AttentionRung::kPlain;
-  const bool hopper = compute_capability == 90;  // wgmma is of sm_90a alone
-  return hopper && block_size % 16 == 0 && s.head_dim >= 64 ? AttentionRung::kWgmma : AttentionRung::kMma;
+  if (compute_capability == 90 && block_size % 16 == 0 && s.head_dim >= 64)  // wgmma is of sm_90a alone
+    return AttentionRung::kWgmma;
+  // Consumer devices give a block 99 KB of shared memory: too little for kMma's widest heads.
+  const bool consumer = compute_capability == 86 || compute_capability == 89 || compute_capability >= 120;
+  return consumer && s.head_dim > 128 ? AttentionRung::kPlain : AttentionRung::kMma;
 }
 
 /// Whether a sequence with so many new tokens is split along its cache. To kMma and above, few are as many as

@@ -6,7 +6,7 @@
 // own in shared memory, filled by its own cp.async kStages - 1 steps ahead: warps meet only at the end of a
 // segment. At the default block size a warp's 16 tokens are one cache block, 2 x 16 contiguous rows. Table
 // entries are read one step before their copies are issued.
-// Limit: memory bandwidth; (kStages - 1) x 4 x 2 x 16 rows in flight a block (64 KB at d = 128, two blocks
+// Limit: memory bandwidth; (kStages - 1) x 4 x 2 x 16 rows in flight a block (32 KB at d = 128, two blocks
 // an SM) against the 30 KB that latency asks for. Not yet measured.
 #pragma once
 
@@ -16,7 +16,8 @@ namespace redline::cuda {
 
 template <int D>
 struct DecodeShape {
-  static constexpr int kStages = D <= 128 ? 3 : 2;
+  // As many as let two blocks share an A100's 164 KB (d = 256: one), and one run where a block has 99 KB.
+  static constexpr int kStages = D <= 64 ? 4 : D <= 96 ? 3 : 2;
   static constexpr int kChunks = D / 8;                                     // of 16 bytes, a row
   static constexpr int kHalfStage = kGroupTokens * PaddedRows<D>::kStride;  // elements: K, then V
   static constexpr int kWarpElements = kStages * 2 * kHalfStage;

@@ -149,6 +149,17 @@ TEST(CudaAttention, SplitsFewTokensAlongTheirPrefixWhateverTheHostToldOfThem) {
   }
 }
 
+TEST(CudaAttention, ChoosesTheHighestRungThatTypesSizesAndDeviceAllow) {
+  EXPECT_EQ(highest_attention_rung(shape_of(8, 2, 128), 16, 90), AttentionRung::kWgmma);
+  EXPECT_EQ(highest_attention_rung(shape_of(8, 2, 128), 24, 90), AttentionRung::kMma);
+  EXPECT_EQ(highest_attention_rung(shape_of(8, 2, 32), 16, 90), AttentionRung::kMma);
+  EXPECT_EQ(highest_attention_rung(shape_of(8, 2, 128), 16, 100), AttentionRung::kMma);
+  EXPECT_EQ(highest_attention_rung(shape_of(8, 2, 256), 16, 80), AttentionRung::kMma);
+  EXPECT_EQ(highest_attention_rung(shape_of(8, 2, 256), 16, 89), AttentionRung::kPlain);
+  EXPECT_EQ(highest_attention_rung(shape_of(8, 2, 20), 16, 90), AttentionRung::kPlain);
+  EXPECT_EQ(highest_attention_rung(shape_of(8, 2, 128, DType::kF32), 16, 90), AttentionRung::kPlain);
+}
+
 TEST(CudaAttention, TakesBatchesOfOnePhase) {
   expect_right({{{0, 128}, {0, 129}}, shape_of(2, 1, 64), 16, 9});
   expect_right({{{0, 128}, {0, 129}}, wgmma(shape_of(2, 1, 64)), 16, 9});
