@@ -26,8 +26,8 @@ inline constexpr int kSkinnyThreads = kSkinnyWarps * kWarpSize;
 
 template <DType kType, int kTokenTiles>
 struct SkinnyShape {
-  static constexpr int kChunks = kType == DType::kBF16 ? 2 : 1;     // of 64 bytes of a row of W in a stage
-  static constexpr int kWarpTiles = kType == DType::kBF16 ? 1 : 2;  // of 16 rows
+  static constexpr int kChunks = kIsQuantized<kType> ? 1 : 2;     // of 64 bytes of a row of W in a stage
+  static constexpr int kWarpTiles = kIsQuantized<kType> ? 2 : 1;  // of 16 rows
   static constexpr int kTiles = kSkinnyWarps * kWarpTiles;
   static constexpr int kRows = kTiles * kTileRows;
   static constexpr int kTokens = 8 * kTokenTiles;
@@ -36,7 +36,7 @@ struct SkinnyShape {
   static constexpr int kWeightBytes = kChunks * kRows * 64;
   static constexpr int kSlotBytes = kWeightBytes + kGroups * kTokens * 64;
   static constexpr int kBlocks =
-      kType == DType::kBF16 || kTokenTiles == 2 ? 2 : 1;  // a multiprocessor: as registers allow
+      !kIsQuantized<kType> || kTokenTiles == 2 ? 2 : 1;  // a multiprocessor: as registers allow
   static constexpr int kSlots = kBlocks * 4 * kSlotBytes <= 224 * 1024 ? 4 : 3;
   static constexpr int kTileValues = kRows * kTokens;
 };
@@ -96,7 +96,7 @@ DEV_INLINE void copy_stage(const SkinnyArgs<Out>& args, const StageCursor& stage
 template <DType kType>
 DEV_INLINE uint4 shared_x_fragment(const std::byte* group, int token) {
   const int t = lane_index() % 4;
-  if constexpr (kType == DType::kBF16) {
+  if constexpr (!kIsQuantized<kType>) {
     return dev::ld_v4(group + swizzled_piece(t, token) * 16);
   } else if constexpr (kType == DType::kQ8_0) {
     return dev::ld_v4(group + swizzled_piece(2 * (t & 1) + (t >> 1), token) * 16);
@@ -118,7 +118,7 @@ template <DType kType, Epilogue kEpilogue, int kTokenTiles, class Out>
 DEV_INLINE auto load_scales(const SkinnyArgs<Out>& args, const StageCursor& stage, bool exists) {
   using Shape = SkinnyShape<kType, kTokenTiles>;
   StageScales<Shape::kWarpTiles> scales = {};
-  if constexpr (kType != DType::kBF16) {
+  if constexpr (kIsQuantized<kType>) {
     const WeightArrays& weight = args.linear.weight;
     const int col = stage.step * Shape::kCols + lane_index() % 4 * (Shape::kCols / 4);
     if (!exists || col >= weight.cols) return scales;
@@ -164,12 +164,12 @@ DEV_INLINE void multiply_stage(float (&sum)[kWarpTiles][kTokenTiles][4], const s
       }
 #pragma unroll 1
     for (int j = 0; j < kGroups; ++j) {  // rolled: what is unpacked ahead would spill
-      RowFragment rows[kWarpTiles];
+      RowFragment<kType> rows[kWarpTiles];
       float2 scale[kWarpTiles][2] = {};
 #pragma unroll
       for (int i = 0; i < kWarpTiles; ++i) {
         rows[i] = row_fragment<kType>(words[i][0], words[i][1], 0);
-        if constexpr (kType != DType::kBF16) {
+        if constexpr (kIsQuantized<kType>) {
           const int owner = 4 * g + j * (4 / kGroups);  // the lane that loaded the group's scales
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
@@ -296,8 +296,8 @@ __global__ void __launch_bounds__(kSkinnyThreads, SkinnyShape<kType, kTokenTiles
 /// Whether gemm_skinny takes these: types, alignments.
 template <class A, class Out>
 inline bool fits_gemm_skinny(const LinearArgs<A, Out>& args) {
-  return std::is_same_v<A, bf16> && args.weight.dtype != DType::kF32 && args.weight.dtype != DType::kF16 &&
-         args.weight.cols % 8 == 0 && vectors_fit(args.x, args.x_stride);
+  return std::is_same_v<A, bf16> && args.weight.dtype != DType::kF32 && args.weight.cols % 8 == 0 &&
+         vectors_fit(args.x, args.x_stride);
 }
 
 template <DType kType, Epilogue kEpilogue, int kTokenTiles, class Out>
@@ -328,7 +328,7 @@ inline void gemm_skinny(const LinearArgs<bf16, Out>& args, const SplitWorkspace&
   if (args.num_tokens == 0 || args.weight.rows == 0) return;
   with_dtype(args.weight.dtype, [&](auto tag) {
     constexpr DType kType = decltype(tag)::value;
-    if constexpr (kType != DType::kF32 && kType != DType::kF16) {
+    if constexpr (kType != DType::kF32) {
       if (args.num_tokens <= 16)
         launch_gemm_skinny<kType, kEpilogue, 2>(args, workspace, num_multiprocessors, stream);
       else if (args.num_tokens <= 32)

@@ -15,7 +15,7 @@ inline void gemv(const LinearArgs<A, Out>& args, dev::stream_t stream) {
   if (args.num_tokens == 0 || args.weight.rows == 0) return;
   with_dtype(args.weight.dtype, [&](auto tag) {
     constexpr DType kType = decltype(tag)::value;
-    if constexpr (std::is_same_v<A, bf16> && kType != DType::kF32 && kType != DType::kF16)
+    if constexpr (std::is_same_v<A, bf16> && kType != DType::kF32)
       if (fits_gemv_mma(args)) return launch_gemv_mma<kType, kEpilogue>(args, stream);
     launch_gemv_scalar<kType, kEpilogue>(args, stream);
   });

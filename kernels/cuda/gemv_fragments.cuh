@@ -5,6 +5,7 @@
 // fragments; x is read in the order that matches. Per 64-byte chunk of a row, lane (g, t) of the fragment's
 // 8 x 4 grid holds bytes [16 t, 16 t + 16) of rows g ("low") and g + 8 ("high").
 //   BF16: those are two k16 fragments.
+//   F16:  the same, after each element is split into two bf16: its leading 8 bits, and the rest.
 //   Q8_0: a chunk is two groups; lanes t and t ^ 2 exchange halves, so that a lane holds 8 bytes of each.
 //   Q4:   a chunk is four groups, one a lane; the four lanes transpose their words, so that a lane holds
 //         8 nibbles of each.
@@ -22,7 +23,7 @@ inline constexpr int kTileRows = 16;
 
 /// Columns in 64 bytes of a row.
 template <DType kType>
-inline constexpr int kChunkColumns = kType == DType::kBF16   ? 32
+inline constexpr int kChunkColumns = !kIsQuantized<kType>    ? 32
                                      : kType == DType::kQ8_0 ? 64
                                                              : 128;
 
@@ -38,7 +39,7 @@ DEV_INLINE void exchange(const uint4& quants, std::uint32_t (&words)[4]) {
     (odd ? words[0] : words[1]) = even_pair;
     (odd ? words[2] : words[3]) = odd_pair;
   }
-  if constexpr (kType != DType::kBF16) {
+  if constexpr (kIsQuantized<kType>) {
     const std::uint32_t first = __shfl_xor_sync(kAllLanes, upper ? words[0] : words[2], 2);
     const std::uint32_t second = __shfl_xor_sync(kAllLanes, upper ? words[1] : words[3], 2);
     (upper ? words[0] : words[2]) = first;
@@ -91,7 +92,7 @@ template <DType kType>
 DEV_INLINE uint4 x_fragment(const bf16* x, std::int64_t col, std::int64_t cols) {
   const int t = lane_index() % 4;
   uint4 pairs = make_uint4(0, 0, 0, 0);
-  if constexpr (kType == DType::kBF16) {
+  if constexpr (!kIsQuantized<kType>) {
     col += 8 * t;
     if (x != nullptr && col < cols) pairs = dev::ld_v4(x + col);
   } else if constexpr (kType == DType::kQ8_0) {
@@ -112,17 +113,37 @@ DEV_INLINE void multiply_group(float (&d)[4], const std::uint32_t (&low)[4], con
   dev::mma_bf16_16816(d, second, x.z, x.w);
 }
 
-/// 16 rows' elements of a group as a lane multiplies them, widened.
+// A pair of f16 to two pairs of bf16 whose sum they are, exactly (of finite ones).
+DEV_INLINE void split_f16x2(std::uint32_t word, std::uint32_t& leading, std::uint32_t& rest) {
+  const float2 f = unpack_f16x2(word);
+  leading = __byte_perm(__float_as_uint(f.x), __float_as_uint(f.y), 0x7632);
+  float low, high;
+  unpack_bf16x2(leading, low, high);
+  rest = __byte_perm(__float_as_uint(f.x - low), __float_as_uint(f.y - high), 0x7632);
+}
+
+/// 16 rows' elements of a group as a lane multiplies them, widened: `kParts` bf16 that sum to each.
+template <DType kType>
 struct RowFragment {
-  std::uint32_t low[4];
-  std::uint32_t high[4];
+  static constexpr int kParts = kType == DType::kF16 ? 2 : 1;
+  std::uint32_t low[kParts][4];
+  std::uint32_t high[kParts][4];
 };
 /// Group j of a chunk: `low` and `high` are the exchanged words of the lane's rows.
 template <DType kType>
-DEV_INLINE RowFragment row_fragment(const std::uint32_t (&low)[4], const std::uint32_t (&high)[4], int j) {
-  RowFragment rows;
-  widen<kType>(low, j, rows.low);
-  widen<kType>(high, j, rows.high);
+DEV_INLINE RowFragment<kType> row_fragment(const std::uint32_t (&low)[4], const std::uint32_t (&high)[4],
+                                           int j) {
+  RowFragment<kType> rows;
+  if constexpr (kType == DType::kF16) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      split_f16x2(low[i], rows.low[0][i], rows.low[1][i]);
+      split_f16x2(high[i], rows.high[0][i], rows.high[1][i]);
+    }
+  } else {
+    widen<kType>(low, j, rows.low[0]);
+    widen<kType>(high, j, rows.high[0]);
+  }
   return rows;
 }
 
@@ -143,20 +164,22 @@ DEV_INLINE TokenFragment token_fragment(const uint4& x) {
 }
 
 /// sum += rows times tokens over a group whose d, or d and m, are `scales`: of row g, of row g + 8. Elements:
-/// (row g, tokens 2 t and 2 t + 1), then row g + 8. For bf16 scales are not read.
+/// (row g, tokens 2 t and 2 t + 1), then row g + 8. Only quantised types read scales.
 template <DType kType>
-DEV_INLINE void add_product(float (&sum)[4], const RowFragment& rows, const TokenFragment& tokens,
+DEV_INLINE void add_product(float (&sum)[4], const RowFragment<kType>& rows, const TokenFragment& tokens,
                             const float2 (&scales)[2]) {
-  if constexpr (kType == DType::kBF16) {
-    multiply_group(sum, rows.low, rows.high, tokens.x);
-  } else {
+  if constexpr (kIsQuantized<kType>) {
     float product[4] = {};
-    multiply_group(product, rows.low, rows.high, tokens.x);
+    multiply_group(product, rows.low[0], rows.high[0], tokens.x);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       sum[e] += scales[e / 2].x * product[e];
       if constexpr (kType == DType::kQ4_1) sum[e] += scales[e / 2].y * tokens.sums[e];
     }
+  } else {
+#pragma unroll
+    for (int part = 0; part < RowFragment<kType>::kParts; ++part)
+      multiply_group(sum, rows.low[part], rows.high[part], tokens.x);
   }
 }
 

@@ -30,7 +30,7 @@ DEV_INLINE RowChunk load_chunk(const WeightArrays& weight, std::int64_t row, std
   RowChunk chunk{make_uint4(0, 0, 0, 0), 0};
   if (col >= weight.cols) return chunk;
   const std::int64_t element = row * weight.cols + col;
-  if constexpr (kType == DType::kBF16) {
+  if constexpr (!kIsQuantized<kType>) {
     chunk.quants = dev::ld_nc_v4(weight.quants + 2 * element);
   } else {
     chunk.quants = dev::ld_nc_v4(weight.quants + (kType == DType::kQ8_0 ? element : element / 2));
@@ -96,13 +96,13 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
           float2 scales[2] = {};
-          if constexpr (kType != DType::kBF16) {
+          if constexpr (kIsQuantized<kType>) {
             const int owner = 4 * g + j * (4 / kGroups);  // the lane that loaded the group's scales
 #pragma unroll
             for (int half = 0; half < 2; ++half)
               scales[half] = unpack_f16x2(__shfl_sync(kAllLanes, chunks[u][tile][half].scale, owner));
           }
-          const RowFragment fragment = row_fragment<kType>(words[tile][0], words[tile][1], j);
+          const RowFragment<kType> fragment = row_fragment<kType>(words[tile][0], words[tile][1], j);
 #pragma unroll
           for (int i = 0; i < kTokenTiles; ++i) add_product<kType>(sum[tile][i], fragment, tokens[i], scales);
         }
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
 template <class A, class Out>
 inline bool fits_gemv_mma(const LinearArgs<A, Out>& args) {
   return std::is_same_v<A, bf16> && args.num_tokens <= kGemvMaxTokens && args.weight.dtype != DType::kF32 &&
-         args.weight.dtype != DType::kF16 && args.weight.cols % 8 == 0 && vectors_fit(args.x, args.x_stride);
+         args.weight.cols % 8 == 0 && vectors_fit(args.x, args.x_stride);
 }
 
 template <DType kType, Epilogue kEpilogue, class Out>
@@ -150,7 +150,7 @@ inline void launch_gemv_mma(const LinearArgs<bf16, Out>& args, dev::stream_t str
     dev::launch(kernel, dim3(static_cast<unsigned>((n + outputs - 1) / outputs)),
                 dim3(kGemvWarps * kWarpSize), 0, stream, args, n);
   };
-  if constexpr (kType == DType::kBF16) {
+  if constexpr (!kIsQuantized<kType>) {
     if (args.num_tokens <= 2)  // x is cheap: small blocks balance best
       launch(gemv_mma_kernel<kType, kEpilogue, 1, 4, 1, Out>, 1);
     else if (args.num_tokens <= 8)  // two tiles share each read of x

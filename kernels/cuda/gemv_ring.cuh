@@ -33,7 +33,7 @@ inline constexpr int kTileValues = kTileRows * kRingMaxTokens;
 template <DType kType>
 struct StageShape {
   static constexpr int kCols = kStageRowBytes / 64 * kChunkColumns<kType>;
-  static constexpr int kScaleSize = kType == DType::kBF16 ? 0 : kType == DType::kQ4_1 ? 4 : 2;  // of a group
+  static constexpr int kScaleSize = !kIsQuantized<kType> ? 0 : kType == DType::kQ4_1 ? 4 : 2;  // of a group
   static constexpr int kScaleBytes = kCols / kGroup * kScaleSize;
   static constexpr int kScalePitch = kScaleBytes == 0 ? 0 : kScaleBytes + 16;
   static constexpr int kSlotBytes = kTileRows * (kStageRowPitch + kScalePitch);
@@ -83,7 +83,7 @@ DEV_INLINE void produce(const RingArgs<Out>& args, std::byte* slots, std::uint64
     if (lane_index() < kTileRows)
       dev::bulk_g2s(to + row * kStageRowPitch, weight.quants + element * kStageRowBytes / Stage::kCols, bytes,
                     &full[slot.index]);
-    else if constexpr (kType != DType::kBF16)
+    else if constexpr (kIsQuantized<kType>)
       dev::bulk_g2s(to + kTileRows * kStageRowPitch + row * Stage::kScalePitch,
                     weight.scales + element / kGroup * Stage::kScaleSize, scale_bytes, &full[slot.index]);
   }
@@ -114,7 +114,7 @@ DEV_INLINE void consume_stage(float (&sum)[4], const std::byte* slot, const bf16
     for (int j = 0; j < kGroups; ++j) {
       if (col + j * kGroup >= k) break;
       float2 scale[2] = {};
-      if constexpr (kType != DType::kBF16) {
+      if constexpr (kIsQuantized<kType>) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const std::byte* const at =
@@ -237,11 +237,11 @@ template <class A, class Out>
 inline bool fits_gemv_ring(const LinearArgs<A, Out>& args) {
   const std::int64_t k = args.weight.cols;
   const DType type = args.weight.dtype;
-  const bool whole_copies = type == DType::kBF16   ? k % 8 == 0
+  const bool whole_copies = !is_quantized(type)    ? k % 8 == 0
                             : type == DType::kQ4_1 ? k % 128 == 0
                                                    : k % 256 == 0;
   return std::is_same_v<A, bf16> && args.num_tokens <= kRingMaxTokens && type != DType::kF32 &&
-         type != DType::kF16 && whole_copies && vectors_fit(args.x, args.x_stride);
+         whole_copies && vectors_fit(args.x, args.x_stride);
 }
 
 /// Elements of SplitWorkspace::sums for so many blocks.
@@ -282,7 +282,7 @@ inline void gemv_ring(const LinearArgs<bf16, Out>& args, const SplitWorkspace& w
   if (args.num_tokens == 0 || args.weight.rows == 0) return;
   with_dtype(args.weight.dtype, [&](auto tag) {
     constexpr DType kType = decltype(tag)::value;
-    if constexpr (kType != DType::kF32 && kType != DType::kF16)
+    if constexpr (kType != DType::kF32)
       launch_gemv_ring<kType, kEpilogue>(args, workspace, num_blocks, stream);
   });
 }

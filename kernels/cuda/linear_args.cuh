@@ -5,6 +5,9 @@
 
 namespace redline::cuda {
 
+template <DType kType>
+inline constexpr bool kIsQuantized = is_quantized(kType);
+
 /// What is written: the product, or silu(gate) * up of a matrix that holds N rows of gate, then N of up.
 enum class Epilogue { kNone, kSiluMul };
 

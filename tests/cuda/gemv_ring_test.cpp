@@ -51,7 +51,7 @@ TEST_P(GemvRing, TakesWhatIsCopiedInWholeSixteens) {
   LinearArgs<bf16, float> args{.weight = {.dtype = GetParam(), .rows = 4}, .x_stride = 512, .num_tokens = 8};
   for (const int k : {8, 32, 128, 256, 264}) {
     args.weight.cols = k;
-    const int unit = GetParam() == DType::kBF16 ? 8 : GetParam() == DType::kQ4_1 ? 128 : 256;
+    const int unit = !is_quantized(GetParam()) ? 8 : GetParam() == DType::kQ4_1 ? 128 : 256;
     EXPECT_EQ(fits_gemv_ring(args), k % unit == 0) << k;
     if (k % unit == 0) expect_ring<Epilogue::kNone, float>({2, 18, k}, 500 + static_cast<std::uint64_t>(k));
   }
@@ -60,7 +60,7 @@ TEST_P(GemvRing, TakesWhatIsCopiedInWholeSixteens) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, GemvRing,
-                         testing::Values(DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1),
+                         testing::Values(DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1),
                          [](const auto& type) { return std::string(name(type.param)); });
 
 }  // namespace
