@@ -111,6 +111,10 @@ void read_layers(const GgufFile& gguf, const ArchitectureKeys& keys, const Archi
   if (window < 0 || window > kMaxSize || (window > 0 && !may_slide))
     keys.fail("attention.sliding_window", may_slide ? "0 to 2^24" : "none", std::to_string(window));
   if (window == 0 && row.unrotated_period == 0) return;
+  constexpr std::int64_t kMaxLayers = 1 << 16;  // what follows takes memory before any tensor proves them
+  if (config.num_layers > kMaxLayers)
+    keys.fail("block_count", "at most " + std::to_string(kMaxLayers) + " layers",
+              std::to_string(config.num_layers));
   for (std::int64_t i = 0; i < config.num_layers; ++i)
     config.layers.push_back({.rotates = !row.leaves_unrotated(i), .window = window});
 }

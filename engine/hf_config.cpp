@@ -165,6 +165,9 @@ void read_windows(const JsonFile& json, const Architecture& row, ModelConfig& co
 }
 
 void read_layers(const JsonFile& json, const Architecture& row, ModelConfig& config) {
+  constexpr std::int64_t kMaxLayers = 1 << 16;  // what follows takes memory before any tensor proves them
+  if (config.num_layers > kMaxLayers)
+    json.fail("num_hidden_layers", "at most " + std::to_string(kMaxLayers) + " layers");
   config.layers.assign(static_cast<std::size_t>(config.num_layers), LayerConfig{});
   read_rotation(json, row, config);
   read_windows(json, row, config);

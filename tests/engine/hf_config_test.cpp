@@ -253,6 +253,8 @@ TEST_F(HfConfig, NamesTheFieldThatIsOutOfRange) {
       EXPECT_NE(with(field, value).find(std::string(field) + ": expected an integer from 1 to 2^24"),
                 std::string::npos)
           << field << " " << value << ": " << with(field, value);
+  EXPECT_NE(with("num_hidden_layers", "65537").find("num_hidden_layers: expected at most 65536 layers"),
+            std::string::npos);
   EXPECT_NE(with("num_key_value_heads", "3").find("num_key_value_heads: expected a divisor"),
             std::string::npos);
   EXPECT_NE(with("num_attention_heads", "6").find("num_attention_heads: expected a divisor"),
