@@ -291,7 +291,7 @@ TYPED_TEST(ElementwiseKernels, ConvertAnyCount) {
 
 TEST(CopyKvBlocksKernel, CopiesInOrderInEveryLayer) {
   Random random(100);
-  const std::vector<BlockCopy> copies = {{0, 3}, {3, 1}, {2, 0}, {0, 3}};  // sources that were targets
+  const std::vector<BlockCopy> copies = {{0, 3}, {3, 1}, {2, 0}, {1, 2}};  // sources that were targets
   dev::Buffer<BlockCopy> device_copies(copies);
   for (const int block : {64, 4096, 5 * 1024, 6}) {  // elements of f32
     std::vector<std::vector<float>> want;
