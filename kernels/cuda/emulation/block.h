@@ -132,6 +132,9 @@ class Block {
   /// The current thread cannot go on (its state says why): runs others until it can.
   void suspend();
   [[noreturn]] void fail(const std::string& message);
+  /// After a failure, where nothing may be thrown: leaves the current thread where it stands, its frames not
+  /// unwound.
+  [[noreturn]] void abandon_thread();
   [[noreturn]] void fiber_main();
 
   // Asynchronous engine (mbarrier.cpp)
@@ -166,6 +169,8 @@ class Block {
   friend unsigned char* dynamic_shared();
 
   Fiber* free_fiber();
+  void reclaim_abandoned();
+  void note_failure(const std::string& message);
   Thread* pick();
   Thread* pick_or_wait_for_copies();
   void start_or_resume(Thread& thread);
@@ -185,6 +190,7 @@ class Block {
   dim3 grid_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> free_fibers_;
+  std::vector<Fiber*> abandoned_fibers_;  // of threads that were abandoned
   Fiber* fiber_ = nullptr;
   Thread* current_ = nullptr;
   Fiber host_;  // the OS thread's own stack

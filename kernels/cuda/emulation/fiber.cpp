@@ -48,6 +48,17 @@ constexpr std::size_t kGuardBytes = 4096;
 constexpr std::size_t kStackBytes = (REDLINE_EMULATION_ASAN ? 512 : 128) * 1024;
 constexpr int kNumSavedRegisters = 6;
 
+void fiber_entry();
+
+/// Leaves on the stack what a switch would have, had fiber_entry called it first thing.
+void prepare(Fiber& fiber) {
+  void** top = reinterpret_cast<void**>(fiber.stack_low + fiber.stack_bytes - 64);
+  *--top = nullptr;  // fiber_entry's caller, which does not exist
+  *--top = reinterpret_cast<void*>(&fiber_entry);
+  for (int i = 0; i < kNumSavedRegisters; ++i) *--top = nullptr;
+  fiber.stack_pointer = top;
+}
+
 void fiber_entry() {
 #if REDLINE_EMULATION_ASAN
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
@@ -78,14 +89,17 @@ Fiber* Block::free_fiber() {
   auto fiber = std::make_unique<Fiber>();
   fiber->stack_low = static_cast<char*>(memory) + kGuardBytes;
   fiber->stack_bytes = kStackBytes;
-  // As if the switch had been called from fiber_entry's caller, which does not exist.
-  void** top = reinterpret_cast<void**>(fiber->stack_low + fiber->stack_bytes - 64);
-  *--top = nullptr;
-  *--top = reinterpret_cast<void*>(&fiber_entry);
-  for (int i = 0; i < kNumSavedRegisters; ++i) *--top = nullptr;
-  fiber->stack_pointer = top;
+  prepare(*fiber);
   fibers_.push_back(std::move(fiber));
   return fibers_.back().get();
+}
+
+void Block::reclaim_abandoned() {
+  for (Fiber* fiber : abandoned_fibers_) {
+    prepare(*fiber);
+    free_fibers_.push_back(fiber);
+  }
+  abandoned_fibers_.clear();
 }
 
 void Block::switch_stacks(void** save, [[maybe_unused]] void** save_fake, void* to,

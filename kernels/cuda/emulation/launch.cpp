@@ -210,6 +210,7 @@ std::string Block::run(std::uint64_t block_index) {
     barrier.arrivers.clear();
   }
   bulk_copies.clear();
+  reclaim_abandoned();
   reset_shared();
   start_threads(block_index);
   if (race::enabled) race::begin_block(*this, block_index);

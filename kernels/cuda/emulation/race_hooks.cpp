@@ -8,8 +8,15 @@
 
 namespace {
 
-void note(const void* data, std::size_t bytes, bool write, const void* pc) {
-  redline::cuda::emulation::note_access(data, bytes, write, false, pc);
+/// The compiler takes these calls for ones that do not throw.
+void note(const void* data, std::size_t bytes, bool write, const void* pc) noexcept {
+  namespace emulation = redline::cuda::emulation;
+  try {
+    emulation::note_access(data, bytes, write, false, pc);
+    return;
+  } catch (const emulation::Unwind&) {
+  }
+  emulation::running_block->abandon_thread();
 }
 
 }  // namespace

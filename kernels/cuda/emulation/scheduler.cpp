@@ -1,5 +1,6 @@
 // Which thread of the block runs next, how one waits, how one ends, and what is said when none can go on.
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "kernels/cuda/emulation/block.h"
@@ -87,9 +88,8 @@ void Block::fiber_main() {
     } catch (const Unwind&) {
       current_->state = State::kExited;
     } catch (const std::exception& error) {
+      note_failure(text("exception in a kernel: ", error.what()));
       current_->state = State::kExited;
-      failed_ = true;
-      error_ = text("exception in a kernel: ", error.what(), "\n  in ", describe_place());
     }
     if (failed_) next = next_to_unwind();
     if (next && next->state == State::kNotStarted) {  // this fiber goes on as that thread
@@ -125,12 +125,28 @@ void Block::exit_thread(Thread& thread) {
   }
 }
 
+void Block::note_failure(const std::string& message) {
+  if (failed_) return;
+  failed_ = true;
+  error_ = text(message, "\n  in ", describe_place());
+}
+
 void Block::fail(const std::string& message) {
-  if (!failed_) {
-    failed_ = true;
-    error_ = text(message, "\n  in ", describe_place());
-  }
+  note_failure(message);
   throw Unwind{};
+}
+
+void Block::abandon_thread() {
+  current_->state = State::kExited;
+  abandoned_fibers_.push_back(fiber_);
+  if (Thread* const next = next_to_unwind()) {
+    set_current(*next);
+    switch_to(*next->fiber);
+  } else {
+    current_ = nullptr;
+    switch_to_host();
+  }
+  std::abort();  // no one comes back
 }
 
 void fail(const std::string& message) {
