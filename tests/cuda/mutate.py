@@ -84,7 +84,7 @@ def run(build, kernel, kind, index):
                                   capture_output=True, text=True, timeout=300, check=False)
         except subprocess.TimeoutExpired:
             return True, "ran into the time limit"
-        said = re.search(r"[^\n]*(race|deadlock|NaN|got|before it was waited|outstanding|divergen)[^\n]*", done.stdout)
+        said = re.search(r"[^\n]*(race|uninitialised|deadlock|NaN|got|before it was waited|outstanding|divergen)[^\n]*", done.stdout)
         return done.returncode != 0, said.group(0).strip()[:160] if said else f"exit status {done.returncode}"
 
 
