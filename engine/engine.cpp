@@ -65,7 +65,7 @@ std::shared_ptr<LoadedModel> LoadedModel::open(const std::string& reference, con
   const Checkpoint checkpoint(reference);
   auto model = std::make_shared<LoadedModel>();
   model->config = checkpoint.config();
-  model->ops = make_cpu_ops(options.cpu);
+  model->ops = options.make_ops ? options.make_ops() : make_cpu_ops(options.cpu);
   require_memory(reference, weight_memory_bytes(checkpoint, *model->ops, options.dtype),
                  available_memory_bytes(*model->ops));
   if (checkpoint.has_tokenizer()) {
@@ -85,7 +85,7 @@ std::shared_ptr<LoadedModel> LoadedModel::random(const std::string& shape, DType
     throw std::invalid_argument("there is no shape named " + shape + "; known are " + shape_names());
   auto model = std::make_shared<LoadedModel>();
   model->config = *config;
-  model->ops = make_cpu_ops(options.cpu);
+  model->ops = options.make_ops ? options.make_ops() : make_cpu_ops(options.cpu);
   require_memory(shape + " in " + name(dtype), weight_memory_bytes(*config, dtype, *model->ops),
                  available_memory_bytes(*model->ops));
   model->weights = std::make_unique<ModelWeights>(random_weights(model->config, dtype, *model->ops, 1));

@@ -27,6 +27,7 @@ struct StreamState;
 struct ModelOptions {
   std::optional<DType> dtype;  // re-quantise at load
   CpuOptions cpu;
+  std::function<std::unique_ptr<Ops>()> make_ops;  // another backend than the CPU: make_cuda_ops, say
   std::function<void(std::int64_t done_bytes, std::int64_t total_bytes)> progress;
 };
 

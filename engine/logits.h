@@ -17,7 +17,7 @@ class Logits {
   /// Where Model::forward writes `num_rows` rows; valid until the next call that needs more.
   TensorView rows(Ops& ops, std::int64_t num_rows) {
     num_rows_ = num_rows;
-    const auto needed = static_cast<std::size_t>(num_rows * vocab_size_) * sizeof(float);
+    const auto needed = static_cast<std::size_t>(ops.padded_rows(num_rows) * vocab_size_) * sizeof(float);
     if (buffer_.size() < needed) buffer_ = ops.allocate(needed);
     return f32_view(buffer_.data(), num_rows, vocab_size_);
   }

@@ -4,6 +4,16 @@
 #include <cmath>
 
 namespace redline {
+namespace {
+
+// Arrays start where the widest accesses are aligned.
+constexpr std::int64_t kAlignment = 256;
+
+constexpr std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
 
 // A residual multiplier m is folded into what it multiplies into: the stream holds 1 / m of what the model's
 // definition says, which its norms undo once eps shrinks alike. Blocks then join it as they are.
@@ -107,19 +117,24 @@ RopeView Model::rope_for(Ops& ops, std::int64_t num_positions) {
 }
 
 std::int64_t Model::activation_bytes(const ModelConfig& c, std::int64_t num_tokens, DType dtype) {
-  return num_tokens * (row_bytes(DType::kF32, c.hidden_size) +
-                       row_bytes(dtype, 3 * c.hidden_size + c.qkv_size() + c.q_size() + 2 * c.ffn_size));
+  std::int64_t bytes = aligned(num_tokens * row_bytes(DType::kF32, c.hidden_size));
+  for (const std::int64_t cols :
+       {c.hidden_size, c.hidden_size, c.hidden_size, c.qkv_size(), c.q_size(), c.ffn_size, c.ffn_size})
+    bytes += aligned(num_tokens * row_bytes(dtype, cols));
+  return bytes;
 }
 
 Model::Activations Model::activations_for(Ops& ops, std::int64_t num_tokens, std::int64_t num_logit_rows) {
   const ModelConfig& c = config_;
   const DType dtype = ops.activation_dtype();
-  const auto needed = static_cast<std::size_t>(activation_bytes(c, num_tokens, dtype));
+  // Where a device pads a step's rows, every step of one padded size finds its arrays at the same places.
+  const std::int64_t num_rows = ops.padded_rows(num_tokens);
+  const auto needed = static_cast<std::size_t>(activation_bytes(c, num_rows, dtype));
   if (buffer_.size() < needed) buffer_ = ops.allocate(needed);
   std::byte* next = buffer_.data();
   const auto take = [&](DType type, std::int64_t rows, std::int64_t cols) {
     TensorView view{next, type, rows, cols, cols};
-    next += num_tokens * row_bytes(type, cols);
+    next += aligned(num_rows * row_bytes(type, cols));
     return view;
   };
   Activations a;

@@ -24,7 +24,7 @@ class Model {
   /// no later step allocates, and a device's addresses stay.
   void reserve(Ops& ops, std::int64_t num_tokens, std::int64_t num_positions);
   /// Bytes of activations that a step of T tokens needs, logits left out; all but the residual stream are of
-  /// type `dtype`.
+  /// type `dtype`, and each array starts at a multiple of 256 bytes.
   static std::int64_t activation_bytes(const ModelConfig& config, std::int64_t num_tokens,
                                        DType dtype = DType::kF32);
 

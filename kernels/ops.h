@@ -79,6 +79,9 @@ class Ops {
   virtual int num_threads() const { return 1; }
   /// The arithmetic that `kind` runs in on weights of `weight` (attention: on a cache of `weight`).
   virtual ComputeType compute_type(OpKind kind, DType weight) const = 0;
+  /// The rates that this device attains, measured anew in a fraction of a second; nothing where others
+  /// measure them (kernels/cpu/ceilings.h).
+  virtual std::optional<Peaks> measure_peaks() { return std::nullopt; }
 
   // --- memory: what the operations' views point into ---
   /// Whether that is the host's memory; if not, host and backend exchange by upload and download alone.
@@ -93,6 +96,8 @@ class Ops {
   virtual void download(void* to, const void* from, std::size_t bytes);
   /// The type of every activation but the residual stream and the logits, which are f32.
   virtual DType activation_dtype() const { return DType::kF32; }
+  /// Rows that a step of `rows` may write in what it is given: a device may run padded sizes.
+  virtual std::int64_t padded_rows(std::int64_t rows) const { return rows; }
   /// How the caches lie that this backend attends over.
   virtual KvTiles kv_tiles() const { return KvTiles::kTransposed; }
 

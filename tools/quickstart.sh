@@ -21,7 +21,10 @@ quietly() { "$@" >"$log" 2>&1 || { tail -40 "$log" >&2; echo "tools/quickstart.s
 
 tools/setup
 if [[ ! -x build/release/redline ]]; then echo "Building (once; a few minutes on two cores)" >&2; fi
-quietly cmake --preset release
+# The CUDA backend takes minutes more to build, and a GPU to use.
+cuda=OFF
+if [[ -e /dev/nvidiactl ]]; then cuda=AUTO; fi
+quietly cmake --preset release -DREDLINE_CUDA=$cuda
 quietly cmake --build --preset release --target redline
 [[ -n $model ]] || model=$(tools/get_model.sh)
 

@@ -8,6 +8,6 @@ shift || true
 tools/setup tests
 REDLINE_TEST_MODEL=${REDLINE_TEST_MODEL:-$(tools/get_model.sh)}
 export REDLINE_TEST_MODEL
-cmake --preset "$preset" -DREDLINE_TESTS=ON
+cmake --preset "$preset" -DREDLINE_TESTS=ON -DREDLINE_CUDA=AUTO
 cmake --build --preset "$preset"
 ctest --preset "$preset" --parallel "$(nproc)" "$@"

@@ -22,8 +22,9 @@ struct Figure {
 /// What a vendor says about a device: dense rates (no structured sparsity), FLOPs (integer operations for
 /// integer types) and bytes per second.
 struct HardwareSpec {
-  std::string id;    // as --on takes it: "h100"
-  std::string name;  // "NVIDIA H100 SXM"
+  std::string id;           // as --on takes it: "h100"
+  std::string name;         // "NVIDIA H100 SXM"
+  std::string driver_name;  // as its driver calls it: "NVIDIA H100 80GB HBM3"
   std::array<Figure, kNumComputeTypes> flops{};
   Figure bandwidth;
   std::int64_t memory_bytes = 0;
@@ -33,7 +34,8 @@ struct HardwareSpec {
 
 /// Every device of the table.
 std::span<const HardwareSpec> known_hardware();
-/// The device whose id or name is `text`, letter case aside; nullptr when there is none.
+/// The device whose id or name, the driver's included, is `text`, letter case aside; nullptr when there is
+/// none.
 const HardwareSpec* find_hardware(std::string_view text);
 
 /// The processor as the operating system describes it; 0 and empty where it does not say.

@@ -160,13 +160,19 @@ DevicePeaks peaks_of(const ProbeResult& result) {
   return device;
 }
 
-DevicePeaks peaks_for(const Ops& ops) {
-  const std::string name = ops.name(), prefix = "cpu ";
-  if (name.starts_with(prefix))
-    return peaks_of(kept_or_new_probe(name.substr(prefix.size()), ops.num_threads()));
+DevicePeaks peaks_for(Ops& ops) {
+  const std::string name = ops.name(), cpu = "cpu ", cuda = "cuda ";
+  if (name.starts_with(cpu)) return peaks_of(kept_or_new_probe(name.substr(cpu.size()), ops.num_threads()));
   DevicePeaks device;
+  const HardwareSpec* spec = nullptr;
+  if (name.starts_with(cuda)) spec = find_hardware(name.substr(cuda.size()));
+  if (spec != nullptr) device = peaks_of(*spec);
   device.device_name = name;
-  device.threads = ops.num_threads();
+  const std::optional<Peaks> measured = ops.measure_peaks();
+  if (!measured) return device;
+  for (std::size_t i = 0; i < device.compute.size(); ++i) device.compute[i].attainable = measured->flops[i];
+  device.bandwidth.attainable = measured->bandwidth;
+  device.bandwidth.age_s = 0.0;
   return device;
 }
 

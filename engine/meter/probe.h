@@ -36,7 +36,8 @@ ProbeResult kept_or_new_probe(const std::string& isa = {}, int threads = 0);
 
 /// This CPU with its measured peaks; vendors publish none that hold for it.
 DevicePeaks peaks_of(const ProbeResult& result);
-/// The device that `ops` runs on: the CPU with its kept or new probe, or the bare name of another backend.
-DevicePeaks peaks_for(const Ops& ops);
+/// The device that `ops` runs on: the CPU with its kept or new probe; a GPU with its vendor's figures and
+/// what it attains now; the bare name of another backend.
+DevicePeaks peaks_for(Ops& ops);
 
 }  // namespace redline

@@ -41,7 +41,8 @@ std::string peaks_text(const UtilizationMeter& meter, PeakBasis basis) {
   const auto rate = [&](const PeakRate& r) { return vendor ? r.vendor : r.attainable; };
   std::string text = vendor ? "vendor's peaks" : "attainable peaks";
   if (!vendor && device.bandwidth.age_s)
-    text += ", measured " + format_duration(*device.bandwidth.age_s) + " ago";
+    text += *device.bandwidth.age_s < 1 ? ", measured just now"
+                                        : ", measured " + format_duration(*device.bandwidth.age_s) + " ago";
   text += ":\n" + device.device_name;
   if (device.threads > 0)
     text += ", " + std::to_string(device.threads) + (device.threads == 1 ? " thread" : " threads");

@@ -18,6 +18,7 @@
 #include "kernels/batch.h"
 #include "kernels/check.h"
 #include "kernels/cuda/device_batch.h"
+#include "kernels/cuda/runtime.h"
 #include "kernels/dtype.h"
 
 namespace redline::cuda {
@@ -198,5 +199,10 @@ struct AttentionArgs {
   std::int64_t out_stride = 0;
   float scale = 0;  // > 0
 };
+
+/// launch_attention_plan and launch_paged_attention (attention.cuh), whose kernels compile apart from who
+/// calls them.
+void plan_paged_attention(const AttentionArgs& args, dev::stream_t stream);
+void run_paged_attention(const AttentionArgs& args, dev::stream_t stream);
 
 }  // namespace redline::cuda

@@ -14,6 +14,7 @@ constexpr std::size_t kBF16 = static_cast<std::size_t>(ComputeType::kBF16);
 TEST(Hardware, IsFoundByIdAndNameInAnyCase) {
   ASSERT_NE(find_hardware("H100"), nullptr);
   EXPECT_EQ(find_hardware("H100"), find_hardware("nvidia h100 sxm"));
+  EXPECT_EQ(find_hardware("H100"), find_hardware("NVIDIA H100 80GB HBM3")) << "as its driver says";
   EXPECT_EQ(find_hardware("h1000"), nullptr);
   EXPECT_EQ(find_hardware(""), nullptr);
 }

@@ -228,6 +228,11 @@ TEST(Utilization, ReportFitsATerminalAndNamesItsPeaks) {
             std::string::npos)
       << report;
   EXPECT_NE(report.find("measured 3 min ago"), std::string::npos) << report;
+  DevicePeaks fresh = cpu_like();
+  fresh.bandwidth.age_s = 0.0;
+  UtilizationMeter anew(fresh, 100 << 20);
+  anew.add_step(step_of(Phase::kDecode, counts(1), 8e6, 6e6), {.wall_ns = 10'000'000});
+  EXPECT_NE(anew.report(run).find("measured just now"), std::string::npos) << anew.report(run);
   std::size_t start = 0;
   for (std::size_t end; (end = report.find('\n', start)) != std::string::npos; start = end + 1)
     EXPECT_LE(end - start, 100u) << report;

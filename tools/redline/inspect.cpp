@@ -41,7 +41,7 @@ struct Device {
 };
 
 Device this_machine() {
-  const std::shared_ptr<const Ops> ops = make_cpu_ops();
+  const std::shared_ptr<Ops> ops = make_cpu_ops();
   const DevicePeaks peaks = peaks_for(*ops);
   return {"this", peaks.device_name, peaks.attainable(), this_cpu().memory_bytes,
           [ops](OpKind kind, DType weight) { return ops->compute_type(kind, weight); }};

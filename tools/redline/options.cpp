@@ -13,11 +13,33 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#ifdef REDLINE_HAS_CUDA
+#include "kernels/cuda_ops.h"
+#endif
+
 namespace redline {
 namespace {
 
 constexpr double kLargest = 1e6;
 constexpr std::int32_t kMaxTokens = std::numeric_limits<std::int32_t>::max();
+
+// What makes the backend called `device`; nothing for the CPU.
+std::function<std::unique_ptr<Ops>()> backend(const std::string& device) {
+  if (device == "cpu") return {};
+  int index = 0, used = 0;
+  const bool is_cuda = device == "cuda" || (std::sscanf(device.c_str(), "cuda:%d%n", &index, &used) == 1 &&
+                                            static_cast<std::size_t>(used) == device.size());
+  if (!is_cuda) throw UsageError("--device: '" + device + "' is neither cpu nor cuda nor cuda:N");
+#ifdef REDLINE_HAS_CUDA
+  return [index] {
+    CudaOptions options;
+    options.device = index;
+    return make_cuda_ops(options);
+  };
+#else
+  throw UsageError("--device: this program was built without CUDA; there is cpu");
+#endif
+}
 
 }  // namespace
 
@@ -36,12 +58,12 @@ void ModelFlags::add_to(Flags& flags) {
   flags.dtype("--dtype",
               "Store the weights as f32, f16, bf16, q8_0, q4_0 or q4_1 (default: as the file does)", dtype);
   flags.number("--threads", "Threads (default: one per core)", threads, 1, 4096);
-  flags.text("--device", "NAME", "Where it runs: cpu", device);
+  flags.text("--device", "NAME", "Where it runs: cpu, cuda or cuda:N", device);
 }
 
 ModelOptions ModelFlags::options() const {
-  if (device != "cpu") throw UsageError("--device: '" + device + "' is not there; there is cpu");
   ModelOptions options;
+  options.make_ops = backend(device);
   options.dtype = dtype;
   options.cpu.threads = threads;
   return options;

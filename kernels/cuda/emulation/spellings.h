@@ -242,9 +242,8 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selectors) {
   const std::uint64_t bytes = static_cast<std::uint64_t>(b) << 32 | a;
   unsigned result = 0;
   for (int i = 0; i < 4; ++i) {
-    const unsigned selector = (selectors >> (4 * i)) & 0xf;
-    unsigned byte = static_cast<unsigned>(bytes >> (8 * (selector & 7))) & 0xff;
-    if (selector & 8) byte = byte & 0x80 ? 0xff : 0;  // replicate the sign
+    const unsigned selector = (selectors >> (4 * i)) & 7;  // unlike prmt's, the fourth bit is not used
+    const unsigned byte = static_cast<unsigned>(bytes >> (8 * selector)) & 0xff;
     result |= byte << (8 * i);
   }
   return result;

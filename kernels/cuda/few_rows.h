@@ -1,0 +1,38 @@
+// Products with few token rows, whatever the types: gemv.cuh and gemv_ring.cuh behind one function, so that
+// their many kernels compile apart from who calls them.
+#pragma once
+
+#include "kernels/cuda/linear_args.cuh"
+#include "kernels/cuda/stage_split.cuh"
+#include "kernels/dtype.h"
+
+namespace redline::cuda {
+
+/// out[M, N] = x[M, K] weight[N, K]^T for few M, or with `silu_mul` out[M, N] = silu(x gate^T) *
+/// (x up^T), weight holding N rows of gate, then N of up. x of `type` (bf16 or f32), out of `out_type`
+/// (`type` or f32; with silu_mul `type`). On Hopper, where `ring` has memory, weights stream through shared
+/// memory.
+struct FewRowsArgs {
+  WeightArrays weight;
+  DType type = DType::kBF16, out_type = DType::kBF16;
+  const void* x = nullptr;
+  void* out = nullptr;
+  std::int64_t x_stride = 0, out_stride = 0;
+  int num_tokens = 0;
+  bool silu_mul = false;
+  SplitWorkspace workspace;
+  int num_sms = 0;
+};
+/// Up to how many rows multiply_few_rows is faster than a product on unpacked weights: x of `type`, the
+/// weights of `weight`.
+int most_few_rows(DType type, DType weight);
+
+/// Elements of a SplitWorkspace's two arrays.
+struct SplitWorkspaceSize {
+  std::int64_t num_blocks = 0, num_sums = 0;
+};
+SplitWorkspaceSize few_rows_workspace(int num_sms);
+
+void multiply_few_rows(const FewRowsArgs& args, dev::stream_t stream);
+
+}  // namespace redline::cuda
