@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "kernels/check.h"
 
@@ -113,6 +114,7 @@ void Ledger::begin_step(const BatchView& batch) {
   gathered_table_is_read_whole_ = false;
   activations_per_token_ = activations_per_logit_ = copied_bytes_ = 0;
   busy_ns_ = 0;
+  last_op_done_ = {};
   ideal_attainable_ns_ = ideal_vendor_ns_ = 0;
   share_ = {};
   step_.kind_ns = {};
@@ -185,9 +187,10 @@ void Ledger::charge(const OpCost& cost, std::int64_t rows) {
   step_.kind_calls[index(cost.kind)] += 1;
 }
 
-void Ledger::op_done(OpKind kind, Clock::time_point start) {
+void Ledger::op_done(OpKind kind) {
   if (!enabled_) return;
-  const std::int64_t ns = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+  const Clock::time_point start = std::exchange(last_op_done_, Clock::now());
+  const std::int64_t ns = std::chrono::duration_cast<std::chrono::nanoseconds>(last_op_done_ - start).count();
   step_.kind_ns[index(kind)] += ns;
   busy_ns_ += ns;
 }

@@ -132,9 +132,13 @@ class Ledger {
   void begin_step(const BatchView& batch);
   /// Adds `cost`; requires a step begun. `rows` is the operation's row count, which must match its basis.
   void charge(const OpCost& cost, std::int64_t rows);
-  Clock::time_point now() const { return enabled_ ? Clock::now() : Clock::time_point{}; }
-  /// The operation charged last ran from `start` until now.
-  void op_done(OpKind kind, Clock::time_point start);
+  /// The operation charged last starts now: when the step's operation before it was done. One reading of the
+  /// clock an operation; what the host does between two, some tens of nanoseconds, counts with the second.
+  void op_begins() {
+    if (enabled_ && last_op_done_ == Clock::time_point{}) last_op_done_ = Clock::now();
+  }
+  /// It ran until now.
+  void op_done(OpKind kind);
   /// Work of the step took `busy_ns` on the device's clock, whatever its operations.
   void add_busy(std::int64_t busy_ns) {
     if (enabled_) busy_ns_ += busy_ns;
@@ -183,6 +187,7 @@ class Ledger {
   std::int64_t activations_per_token_ = 0, activations_per_logit_ = 0;
   std::int64_t copied_bytes_ = 0;
   std::int64_t busy_ns_ = 0;
+  Clock::time_point last_op_done_{};  // unset before a step's first operation
   // Not a number once an operation's peak is unknown.
   double ideal_attainable_ns_ = 0, ideal_vendor_ns_ = 0;
   std::array<double, kNumPhases> share_{};  // roofline time against the best known peaks, for the split
