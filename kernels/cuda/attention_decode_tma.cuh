@@ -4,7 +4,7 @@
 // columns for K and for V, kStages - 1 steps ahead; an mbarrier a stage tells when they have landed. No
 // register and no instruction of the other lanes goes into copies, and nothing is padded. V of tokens beyond
 // the last is cleared before use: their weights are 0, but 0 x NaN is not. Limit: memory bandwidth, as there.
-// Reached on an H100 SXM (3.35 TB/s by its vendor, 3.06 attained by a plain read), 2026-11-23,
+// Reached on an H100 SXM (3.35 TB/s by its vendor, 3.06 to 3.08 attained by a plain read), 2026-11-23,
 // docs/bench/h100.jsonl: 64 sequences of 1,024 tokens, 32 / 8 heads of 128: 2.68 TB/s; 256: 2.80; one of
 // 32,768: 2.06; one of 1,024: 0.31 (13.6 us).
 #pragma once

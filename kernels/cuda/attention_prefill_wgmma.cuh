@@ -9,8 +9,8 @@
 // of keys beyond the last is cleared by the producer before it hands the tile over (their weights are 0, but
 // 0 x NaN is not). A warpgroup starts S = Q K^T of tile i, then O += P V of tile i - 1, and works out tile
 // i's weights while the latter runs. Limit: the tensor cores' rate, 4 d FLOPs a causal pair. Reached on an
-// H100 SXM (793 TFLOP/s in a bf16 product of 8192^3), 2026-11-23, docs/bench/h100.jsonl: 32 heads of 128,
-// 2,048 tokens 375 TFLOP/s, 8,192 494, 32,768 515. Where the warpgroups take turns at the tensor cores
+// H100 SXM (785 to 796 TFLOP/s in a bf16 product of 8192^3), 2026-11-23, docs/bench/h100.jsonl: 32 heads of
+// 128, 2,048 tokens 375 TFLOP/s, 8,192 494, 32,768 515. Where the warpgroups take turns at the tensor cores
 // (kTurns) 372, 446 and 499: so they do not.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Products with few token rows, whatever the types: gemv.cuh and gemv_ring.cuh behind one function, so that
+// Products with few token rows, whatever the types: gemv.cuh and gemm_skinny.cuh behind one function, so that
 // their many kernels compile apart from who calls them.
 #pragma once
 
@@ -10,8 +10,8 @@ namespace redline::cuda {
 
 /// out[M, N] = x[M, K] weight[N, K]^T for few M, or with `silu_mul` out[M, N] = silu(x gate^T) *
 /// (x up^T), weight holding N rows of gate, then N of up. x of `type` (bf16 or f32), out of `out_type`
-/// (`type` or f32; with silu_mul `type`). On Hopper, where `ring` has memory, weights stream through shared
-/// memory.
+/// (`type` or f32; with silu_mul `type`). `workspace` holds
+/// what few_rows_workspace says.
 struct FewRowsArgs {
   WeightArrays weight;
   DType type = DType::kBF16, out_type = DType::kBF16;

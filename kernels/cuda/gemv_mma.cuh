@@ -6,9 +6,9 @@
 // shared memory. With kSiluMul a tile's rows g are gate and rows g + 8 up.
 //
 // Numerics: sums are f32, by group, then over a warp's chunks, then over warps in order: the same for every
-// M. Limit: bytes of W. Share reached on an H100 SXM (3.35 TB/s by its vendor, 3.06 attained by a plain
-// read), 2026-11-23, docs/bench/h100.jsonl, M = 1, K 4096 or more: bf16 2.56 to 2.89 TB/s, q8_0 1.8 to 2.7,
-// q4_0 1.2 to 2.0; matrices of a 1B model 2.0 to 2.75, 1.1 to 1.9, 0.6 to 1.0.
+// M. Limit: bytes of W. Share reached on an H100 SXM (3.35 TB/s by its vendor, 3.06 to 3.08 by a plain read),
+// 2026-11-23, docs/bench/h100.jsonl, M = 1: matrices of an 8B model bf16 2.56 to 2.89 TB/s, q8_0 1.76
+// to 2.70, q4_0 1.19 to 2.00; of a 1B model without its head 2.0 to 2.75, 1.1 to 1.9, 0.6 to 1.0.
 #pragma once
 
 #include "kernels/cuda/gemv_fragments.cuh"

@@ -10,9 +10,10 @@
 // rows lie 1024 + 64 bytes apart: 8 lanes that read 16 bytes of 2 rows touch every bank once.
 //
 // Numerics: as gemv_mma.cuh; the order of sums depends on the number of blocks, not on M.
-// Limit: bytes of W. Reached on an H100 SXM (3.35 TB/s by its vendor, 3.06 attained by a plain read),
-// 2026-11-23, docs/bench/h100.jsonl, M = 1: bf16 1.1 to 2.9 TB/s. gemv_mma was ahead in all shapes but two,
-// by 6 to 70 %, so few_rows.cu does not choose this one.
+// Limit: bytes of W. Reached on an H100 SXM (3.35 TB/s by its vendor, 3.06 to 3.08 by a plain read),
+// 2026-11-23, docs/bench/h100.jsonl, M = 1: bf16 1.1 to 2.9 TB/s. gemv_mma took less time in 93 of 104 cases,
+// up to 1.8 times less; this kernel was ahead by 12 to 20 % on the 1B model's gate and up in q4_0 and q4_1.
+// few_rows.cu does not choose it.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 // Reads what tests/goldens/make_model_goldens.py wrote: JSON, and NumPy arrays of format version 1.0.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -58,6 +59,14 @@ GoldenMatrix<T> read_npy(const std::filesystem::path& path, const std::string& d
   if (bytes.size() - start != matrix.values.size() * sizeof(T)) fail();
   std::memcpy(matrix.values.data(), bytes.data() + start, bytes.size() - start);
   return matrix;
+}
+
+inline double standard_deviation(std::span<const float> values) {
+  double mean = 0, square = 0;
+  for (const float v : values) mean += v;
+  mean /= static_cast<double>(values.size());
+  for (const float v : values) square += (v - mean) * (v - mean);
+  return std::sqrt(square / static_cast<double>(values.size()));
 }
 
 }  // namespace redline

@@ -38,14 +38,6 @@ class WorstError {
   double worst_ = 0;
 };
 
-double standard_deviation(std::span<const float> values) {
-  double mean = 0, square = 0;
-  for (const float v : values) mean += v;
-  mean /= static_cast<double>(values.size());
-  for (const float v : values) square += (v - mean) * (v - mean);
-  return std::sqrt(square / static_cast<double>(values.size()));
-}
-
 std::vector<std::int32_t> generate(const std::shared_ptr<LoadedModel>& model,
                                    std::vector<std::int32_t> prompt, std::int32_t num_tokens) {
   EngineOptions options;

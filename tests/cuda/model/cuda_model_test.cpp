@@ -36,14 +36,6 @@ std::shared_ptr<LoadedModel> open_on_cuda(const std::string& path, std::optional
   return LoadedModel::open(path, options);
 }
 
-double standard_deviation(std::span<const float> values) {
-  double mean = 0, square = 0;
-  for (const float v : values) mean += v;
-  mean /= static_cast<double>(values.size());
-  for (const float v : values) square += (v - mean) * (v - mean);
-  return std::sqrt(square / static_cast<double>(values.size()));
-}
-
 // Attention in a window is not there on a GPU yet: these models are refused once a sequence outgrows it.
 bool has_short_window(const LoadedModel& model) {
   constexpr std::int64_t kGoldenTokens = 64;
