@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/detokenizer.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
+#include "engine/tokenizer/detokenizer.h"
 
 namespace redline {
 

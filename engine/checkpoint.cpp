@@ -9,7 +9,7 @@
 #include "engine/hf_config.h"
 #include "engine/model_file_error.h"
 #include "engine/model_reference.h"
-#include "engine/tokenizer_json.h"
+#include "engine/tokenizer/tokenizer_json.h"
 
 namespace redline {
 // A layer's tensor is called layer_prefix, the layer's number, ".", then its role's name.

@@ -16,7 +16,7 @@
 #include "engine/model_config.h"
 #include "engine/safetensors.h"
 #include "engine/tensor_role.h"
-#include "engine/tokenizer_spec.h"
+#include "engine/tokenizer/tokenizer_spec.h"
 #include "kernels/ops.h"
 
 namespace redline {

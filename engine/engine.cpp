@@ -9,7 +9,7 @@
 #include "engine/memory.h"
 #include "engine/model_shapes.h"
 #include "engine/sampler.h"
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 #include "engine/weights.h"
 
 namespace redline {

@@ -3,7 +3,7 @@
 
 #include "engine/gguf.h"
 #include "engine/model_config.h"
-#include "engine/tokenizer_spec.h"
+#include "engine/tokenizer/tokenizer_spec.h"
 
 namespace redline {
 

@@ -4,7 +4,7 @@
 #include <iostream>
 
 #include "engine/engine.h"
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 
 int main(int argc, char** argv) try {
   if (argc != 3) {

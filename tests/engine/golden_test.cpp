@@ -9,7 +9,7 @@
 
 #include "engine/engine.h"
 #include "engine/evaluate.h"
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 #include "tests/engine/golden.h"
 #include "tests/engine/real_model.h"
 

@@ -1,4 +1,4 @@
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
 
@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "engine/detokenizer.h"
 #include "engine/gguf_model.h"
 #include "engine/model_file_error.h"
-#include "engine/tokenizer_json.h"
+#include "engine/tokenizer/detokenizer.h"
+#include "engine/tokenizer/tokenizer_json.h"
 #include "tests/engine/real_model.h"
 
 namespace redline {

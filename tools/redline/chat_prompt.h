@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/chat_template/chat_template.h"
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 
 namespace redline {
 

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "engine/evaluate.h"
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 #include "engine/weights.h"
 #include "tools/redline/command.h"
 #include "tools/redline/npy.h"

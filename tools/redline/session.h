@@ -13,7 +13,7 @@
 #include "engine/engine.h"
 #include "engine/meter/trace.h"
 #include "engine/meter/utilization.h"
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 #include "tools/redline/options.h"
 
 namespace redline {

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/checkpoint.h"
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 #include "tools/redline/command.h"
 #include "tools/redline/options.h"
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/tokenizer_spec.h"
+#include "engine/tokenizer/tokenizer_spec.h"
 
 namespace redline {
 

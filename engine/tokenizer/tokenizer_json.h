@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "engine/tokenizer_spec.h"
+#include "engine/tokenizer/tokenizer_spec.h"
 
 namespace redline {
 

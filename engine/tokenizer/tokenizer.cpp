@@ -1,4 +1,4 @@
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 
 #include <algorithm>
 #include <array>
@@ -7,9 +7,9 @@
 #include <stdexcept>
 #include <unordered_map>
 
-#include "engine/byte_alphabet.h"
 #include "engine/model_file_error.h"
 #include "engine/regex.h"
+#include "engine/tokenizer/byte_alphabet.h"
 #include "engine/utf8.h"
 
 namespace redline {

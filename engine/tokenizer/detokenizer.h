@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "engine/tokenizer.h"
+#include "engine/tokenizer/tokenizer.h"
 #include "engine/utf8.h"
 
 namespace redline {

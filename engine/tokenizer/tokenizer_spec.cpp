@@ -1,4 +1,4 @@
-#include "engine/tokenizer_spec.h"
+#include "engine/tokenizer/tokenizer_spec.h"
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
-// What a byte-level BPE tokenizer is, whatever file it came from. engine/tokenizer_json.h fills it from a
-// Hugging Face directory; a GGUF file fills it as the comments here say (key -> field). engine/tokenizer.h
-// runs it.
+// What a byte-level BPE tokenizer is, whatever file it came from. engine/tokenizer/tokenizer_json.h fills it
+// from a Hugging Face directory; a GGUF file fills it as the comments here say (key -> field).
+// engine/tokenizer/tokenizer.h runs it.
 #pragma once
 
 #include <cstdint>
