@@ -41,7 +41,9 @@ class FileWeights final : public WeightSource {
       if (tensor.shape.size() != 2 || tensor.shape[1] % traits(dtype(role, layer)).block_elements == 0)
         return;
       throw ModelFileError({tensor.file->path(), "tensor " + printable(tensor.name), tensor.offset()},
-                           "rows of a multiple of 32 elements for " + std::string(name(dtype(role, layer))),
+                           "rows of a multiple of " +
+                               std::to_string(traits(dtype(role, layer)).block_elements) + " elements for " +
+                               name(dtype(role, layer)),
                            std::to_string(tensor.shape[1]));
     });
   }

@@ -32,9 +32,20 @@ bool is_string(GgufType type) { return type == GgufType::kString; }
 
 // Tensor types of the format, by number: what is not among ours is refused by its name.
 constexpr const char* kTensorTypes[] = {
-    "f32",   "f16",    "q4_0", "q4_1", "q4_2", "q4_3",    "q5_0",   "q5_1",    "q8_0",  "q8_1",   "q2_k",
-    "q3_k",  "q4_k",   "q5_k", "q6_k", "q8_k", "iq2_xxs", "iq2_xs", "iq3_xxs", "iq1_s", "iq4_nl", "iq3_s",
-    "iq2_s", "iq4_xs", "i8",   "i16",  "i32",  "i64",     "f64",    "iq1_m",   "bf16"};
+    "f32",   "f16",        "q4_0",       "q4_1",       "q4_2",     "q4_3",     "q5_0",
+    "q5_1",  "q8_0",       "q8_1",       "q2_k",       "q3_k",     "q4_k",     "q5_k",
+    "q6_k",  "q8_k",       "iq2_xxs",    "iq2_xs",     "iq3_xxs",  "iq1_s",    "iq4_nl",
+    "iq3_s", "iq2_s",      "iq4_xs",     "i8",         "i16",      "i32",      "i64",
+    "f64",   "iq1_m",      "bf16",       "q4_0_4_4",   "q4_0_4_8", "q4_0_8_8", "tq1_0",
+    "tq2_0", "iq4_nl_4_4", "iq4_nl_4_8", "iq4_nl_8_8", "mxfp4",    "nvfp4"};
+
+// Those among the format's that we read.
+std::string known_tensor_types() {
+  std::string known;
+  for (const char* type : kTensorTypes)
+    if (dtype_from_name(type)) known += (known.empty() ? "" : ", ") + std::string(type);
+  return known;
+}
 
 template <class T>
 T load(const std::byte* bytes) {
@@ -178,8 +189,9 @@ void GgufFile::read_tensors(Reader& reader, std::uint64_t num_tensors) {
     std::uint64_t elements = 1;
     for (std::uint32_t d = 0; d < num_dims; ++d) {
       const auto dim = reader.read<std::uint64_t>();
-      // No type takes less than half a byte an element, so this bounds the product by the file's size.
-      if (dim < 1 || dim > 2 * file_.bytes().size() / elements)
+      // No type takes less than a quarter of a byte an element, so this bounds the product by the file's
+      // size.
+      if (dim < 1 || dim > 4 * file_.bytes().size() / elements)
         reader.fail_back(8, "a dimension of at least 1 within the file's size", std::to_string(dim));
       elements *= dim;
       tensor.shape.insert(tensor.shape.begin(), static_cast<std::int64_t>(dim));
@@ -188,11 +200,13 @@ void GgufFile::read_tensors(Reader& reader, std::uint64_t num_tensors) {
     const auto dtype =
         type < std::size(kTensorTypes) ? dtype_from_name(kTensorTypes[type]) : std::optional<DType>();
     if (!dtype)
-      reader.fail_back(4, "type f32, f16, bf16, q8_0, q4_0 or q4_1",
+      reader.fail_back(4, "a type among " + known_tensor_types(),
                        type < std::size(kTensorTypes) ? kTensorTypes[type] : "type " + std::to_string(type));
     tensor.dtype = *dtype;
     if (tensor.shape.back() % traits(*dtype).block_elements != 0)
-      reader.fail_back(4, "a row length that is a multiple of 32 for type " + std::string(name(*dtype)),
+      reader.fail_back(4,
+                       "a row length that is a multiple of " + std::to_string(traits(*dtype).block_elements) +
+                           " for type " + name(*dtype),
                        std::to_string(tensor.shape.back()));
     const auto bytes = static_cast<std::uint64_t>(row_bytes(*dtype, static_cast<std::int64_t>(elements)));
     const auto relative = reader.read<std::uint64_t>();

@@ -1,4 +1,5 @@
 // Weights from a seed.
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -22,7 +23,7 @@ void store_f16(float x, std::byte* out) {
   std::memcpy(out, &h, sizeof h);
 }
 
-// Turns random bytes into one block of `dtype` whose values have |x| < 2^-5 and an rms near 0.02: floats
+// Turns random bytes into one block of `dtype` whose values have |x| < 3 / 64 and an rms near 0.02: floats
 // get a random sign and mantissa under the exponent of 2^-6, quantised types random quanta under one scale.
 void shape_block(DType dtype, std::byte* block) {
   const auto with_exponent = [block](auto keep, auto exponent) {
@@ -45,6 +46,43 @@ void shape_block(DType dtype, std::byte* block) {
     case DType::kQ4_1:
       store_f16(0.03F / 7.5F, block);
       return store_f16(-0.03F, block + 2);
+    case DType::kQ5_0:
+      return store_f16(0.03F / 16, block);
+    case DType::kQ5_1:
+      store_f16(0.03F / 15.5F, block);
+      return store_f16(-0.03F, block + 2);
+    case DType::kQ2_K:  // every group's scale and minimum 8
+      std::fill_n(block, 16, std::byte{0x88});
+      store_f16(0.02F / 8, block + 80);
+      return store_f16(0.03F / 8, block + 82);
+    case DType::kQ3_K:  // every scale 33, which means 1
+      std::fill_n(block + 96, 8, std::byte{0x11});
+      std::fill_n(block + 104, 4, std::byte{0xaa});
+      return store_f16(0.03F / 4, block + 108);
+    case DType::kQ4_K:
+    case DType::kQ5_K:  // every group's scale and minimum 1
+      std::fill_n(block + 4, 8, std::byte{0x01});
+      std::fill_n(block + 12, 4, std::byte{0x11});
+      store_f16(0.03F / (dtype == DType::kQ4_K ? 7.5F : 15.5F), block);
+      return store_f16(0.03F, block + 2);
+    case DType::kQ6_K:
+      std::fill_n(block + 192, 16, std::byte{1});
+      return store_f16(0.03F / 32, block + 208);
+    case DType::kIQ4_NL:
+      return store_f16(0.03F / 127, block);
+    case DType::kIQ4_XS:  // every scale 33, which means 1
+      std::fill_n(block + 2, 2, std::byte{0xaa});
+      std::fill_n(block + 4, 4, std::byte{0x11});
+      return store_f16(0.03F / 127, block);
+    case DType::kMXFP4:  // 2^-8 times at most 12
+      block[0] = std::byte{120};
+      return;
+    case DType::kF8E4M3: {
+      const float scale = 0x1p-6F;
+      std::memcpy(block, &scale, sizeof scale);
+      for (int i = 4; i < 132; ++i) block[i] = (block[i] & std::byte{0x87}) | std::byte{7 << 3};
+      return;
+    }
   }
 }
 
@@ -57,7 +95,8 @@ class RandomWeights final : public WeightSource {
       const auto shape = tensor_shape(role, config);
       if (shape.size() == 1) return;
       if (shape[1] % traits(dtype).block_elements != 0)
-        throw std::invalid_argument(std::string(name(dtype)) + " needs rows of a multiple of 32 elements, " +
+        throw std::invalid_argument(std::string(name(dtype)) + " needs rows of a multiple of " +
+                                    std::to_string(traits(dtype).block_elements) + " elements, " +
                                     config.name + " has a matrix with " + std::to_string(shape[1]));
       longest = std::max(longest, shape[1]);
     });

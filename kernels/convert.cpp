@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/check.h"
+
 namespace redline {
 namespace {
 
@@ -90,6 +92,8 @@ void quantize_row(DType dtype, const float* x, std::int64_t n, std::byte* row) {
       case DType::kQ4_1:
         quantize_q4_1(x, row);
         break;
+      default:
+        REDLINE_CHECK(false, "a type that can be quantised to");
     }
   }
 }

@@ -57,47 +57,27 @@ inline std::uint16_t load_u16(const std::byte* bytes) {
   return value;
 }
 
-/// out[0 .. n) = the f32 values of a row of `n` elements stored as `dtype` (layouts: DTypeTraits). Requires n
-/// to be a multiple of the type's block. Each value is one f32 product and at most one f32 sum.
-inline void dequantize_row(DType dtype, const std::byte* row, std::int64_t n, float* out) {
-  const int elements = traits(dtype).block_elements, bytes = traits(dtype).block_bytes;
-  const auto byte_at = [](const std::byte* p, int i) { return std::to_integer<int>(p[i]); };
-  for (std::int64_t i = 0; i < n; i += elements, row += bytes, out += elements) {
-    switch (dtype) {
-      case DType::kF32:
-        std::memcpy(out, row, sizeof *out);
-        break;
-      case DType::kF16:
-        *out = f16_to_f32(load_u16(row));
-        break;
-      case DType::kBF16:
-        *out = bf16_to_f32(load_u16(row));
-        break;
-      case DType::kQ8_0: {
-        const float d = f16_to_f32(load_u16(row));
-        for (int j = 0; j < 32; ++j)
-          out[j] = d * static_cast<float>(static_cast<std::int8_t>(byte_at(row, 2 + j)));
-        break;
-      }
-      case DType::kQ4_0: {
-        const float d = f16_to_f32(load_u16(row));
-        for (int j = 0; j < 16; ++j) {
-          out[j] = d * static_cast<float>((byte_at(row, 2 + j) & 15) - 8);
-          out[j + 16] = d * static_cast<float>((byte_at(row, 2 + j) >> 4) - 8);
-        }
-        break;
-      }
-      case DType::kQ4_1: {
-        const float d = f16_to_f32(load_u16(row)), m = f16_to_f32(load_u16(row + 2));
-        for (int j = 0; j < 16; ++j) {
-          out[j] = d * static_cast<float>(byte_at(row, 4 + j) & 15) + m;
-          out[j + 16] = d * static_cast<float>(byte_at(row, 4 + j) >> 4) + m;
-        }
-        break;
-      }
-    }
-  }
+/// The two halves of IQ4's and MXFP4's meaning: what each of the 16 codes stands for, in units of the scale.
+inline constexpr std::int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                               1,    13,   25,  38,  53,  69,  89,  113};
+inline constexpr std::int8_t kMxfp4Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+/// MXFP4's scale 2^(e - 128): half of what e means, since kMxfp4Values are twice the values of FP4.
+inline float mxfp4_scale(std::uint8_t e) {
+  return std::bit_cast<float>(e < 2 ? 0x00200000u << e : static_cast<std::uint32_t>(e - 1) << 23);
 }
+
+/// E4M3 without infinities: sign, 4 bits of exponent (bias 7), 3 of mantissa; 0x7f and 0xff are NaN. Exact.
+inline float e4m3_to_f32(std::uint8_t code) {
+  if ((code & 0x7f) == 0x7f) return std::bit_cast<float>(std::uint32_t{code} << 24 | 0x7fc00000u);
+  // The same bits as an fp16, whose exponent has a bias of 15.
+  return f16_to_f32(static_cast<std::uint16_t>((code & 0x80) << 8 | (code & 0x7f) << 7)) * 256.0F;
+}
+
+/// out[0 .. n) = the f32 values of a row of `n` elements stored as `dtype`. Requires n to be a multiple of
+/// the type's block. Operations and their order are those of the `gguf` package: with what DTypeTraits writes
+/// in parentheses each one f32 product, every value is one more product and at most one sum.
+void dequantize_row(DType dtype, const std::byte* row, std::int64_t n, float* out);
 
 /// Stores x[0 .. n) as a row of `dtype` at `row`. Requires n to be a multiple of the type's block. f16 and
 /// bf16 round to nearest even; the quantised types choose scales and round as ggml's reference quantisers do

@@ -9,22 +9,31 @@
 namespace redline {
 namespace {
 
-constexpr cpu::KernelTable kPortable = {"portable",
-                                        {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable,
-                                         &cpu::kQ8_0Portable, &cpu::kQ4_0Portable, &cpu::kQ4_1Portable},
-                                        &cpu::kAttentionPortable,
-                                        &cpu::kElementwisePortable};
+constexpr cpu::KernelTable kPortable = {
+    "portable",
+    {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable, &cpu::kQ8_0Portable, &cpu::kQ4_0Portable,
+     &cpu::kQ4_1Portable, &cpu::kQ5_0Plain, &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain,
+     &cpu::kQ4_KPlain, &cpu::kQ5_KPlain, &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain,
+     &cpu::kMXFP4Plain, &cpu::kF8E4M3Plain},
+    &cpu::kAttentionPortable,
+    &cpu::kElementwisePortable};
 #if defined(__x86_64__)
 constexpr cpu::KernelTable kAvx2 = {
     "avx2",
-    {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2},
+    {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2,
+     &cpu::kQ5_0Plain, &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain, &cpu::kQ4_KPlain,
+     &cpu::kQ5_KPlain, &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain, &cpu::kMXFP4Plain,
+     &cpu::kF8E4M3Plain},
     &cpu::kAttentionAvx2,
     &cpu::kElementwiseAvx2};
-constexpr cpu::KernelTable kAvx512 = {"avx512",
-                                      {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512,
-                                       &cpu::kQ8_0Avx512, &cpu::kQ4_0Avx512, &cpu::kQ4_1Avx512},
-                                      &cpu::kAttentionAvx512,
-                                      &cpu::kElementwiseAvx512};
+constexpr cpu::KernelTable kAvx512 = {
+    "avx512",
+    {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512, &cpu::kQ8_0Avx512, &cpu::kQ4_0Avx512,
+     &cpu::kQ4_1Avx512, &cpu::kQ5_0Plain, &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain,
+     &cpu::kQ4_KPlain, &cpu::kQ5_KPlain, &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain,
+     &cpu::kMXFP4Plain, &cpu::kF8E4M3Plain},
+    &cpu::kAttentionAvx512,
+    &cpu::kElementwiseAvx512};
 #endif
 
 // Those that this machine can run, widest first.

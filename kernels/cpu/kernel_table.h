@@ -51,6 +51,8 @@ struct MatrixKernel {
 /// The most rows of activations that one MatrixKernel::multiply is asked for: their sums fit a thread's L1.
 inline constexpr std::int64_t kMaxTaskRows = 192;
 
+extern const MatrixKernel kQ5_0Plain, kQ5_1Plain, kQ2_KPlain, kQ3_KPlain, kQ4_KPlain, kQ5_KPlain, kQ6_KPlain,
+    kIQ4_NLPlain, kIQ4_XSPlain, kMXFP4Plain, kF8E4M3Plain;
 extern const MatrixKernel kF32Portable, kF16Portable, kBF16Portable, kQ8_0Portable, kQ4_0Portable,
     kQ4_1Portable;
 extern const MatrixKernel kF32Avx2, kF16Avx2, kBF16Avx2, kQ8_0Avx2, kQ4_0Avx2, kQ4_1Avx2;

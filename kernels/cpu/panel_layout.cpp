@@ -71,6 +71,26 @@ void unpack_blocks(const PanelFormat& format, const std::byte* panel, int row, s
   }
 }
 
+// [block][row][bytes].
+void pack_whole_blocks(const PanelFormat& format, std::byte* panel, const std::byte* const* rows,
+                       std::int64_t k) {
+  const int elements = traits(format.dtype).block_elements, bytes = traits(format.dtype).block_bytes;
+  for (std::int64_t b = 0; b < k / elements; ++b)
+    for (int r = 0; r < format.rows; ++r, panel += bytes) {
+      if (rows[r])
+        std::memcpy(panel, rows[r] + b * bytes, static_cast<std::size_t>(bytes));
+      else
+        std::memset(panel, 0, static_cast<std::size_t>(bytes));
+    }
+}
+
+void unpack_whole_blocks(const PanelFormat& format, const std::byte* panel, int row, std::int64_t k,
+                         float* out) {
+  const int elements = traits(format.dtype).block_elements, bytes = traits(format.dtype).block_bytes;
+  for (std::int64_t b = 0; b < k / elements; ++b)
+    dequantize_row(format.dtype, panel + (b * format.rows + row) * bytes, elements, out + b * elements);
+}
+
 }  // namespace
 
 std::int64_t panel_bytes(const PanelFormat& format, std::int64_t k) {
@@ -78,6 +98,7 @@ std::int64_t panel_bytes(const PanelFormat& format, std::int64_t k) {
 }
 
 void pack_panel(const PanelFormat& format, std::byte* panel, const std::byte* const* rows, std::int64_t k) {
+  if (format.whole_blocks) return pack_whole_blocks(format, panel, rows, k);
   switch (format.dtype) {
     case DType::kF32:
       return pack_elements<std::uint32_t>(format, panel, rows, k);
@@ -90,11 +111,14 @@ void pack_panel(const PanelFormat& format, std::byte* panel, const std::byte* co
       return pack_blocks<DType::kQ4_0>(format, panel, rows, k);
     case DType::kQ4_1:
       return pack_blocks<DType::kQ4_1>(format, panel, rows, k);
+    default:
+      REDLINE_CHECK(false, "a type that has panels");
   }
 }
 
 void unpack_panel_row(const PanelFormat& format, const std::byte* panel, int row, std::int64_t k,
                       float* out) {
+  if (format.whole_blocks) return unpack_whole_blocks(format, panel, row, k, out);
   switch (format.dtype) {
     case DType::kQ8_0:
       return unpack_blocks<DType::kQ8_0>(format, panel, row, k, out);

@@ -16,8 +16,9 @@ namespace redline::cpu {
 
 struct PanelFormat {
   DType dtype = DType::kF32;
-  int rows = 0;          // 16 or 32
-  bool k_pairs = false;  // 16-bit floats only
+  int rows = 0;               // 16 or 32
+  bool k_pairs = false;       // 16-bit floats only
+  bool whole_blocks = false;  // [block][R][the block's own bytes], for kernels that take blocks as they are
 };
 
 template <DType kType>

@@ -108,7 +108,8 @@ PackedMatrix CudaOps::pack(const MatrixSource& source) {
   view.rows = source.rows;
   view.cols = source.cols;
   view.panel_rows = 1;
-  view.type_bytes = source.rows * row_bytes(view.dtype, source.cols);
+  view.type_bytes =
+      source.rows * std::min(row_bytes(source.dtype, source.cols), row_bytes(view.dtype, source.cols));
   view.stored_bytes = weight_arrays_bytes(view.dtype, source.rows, source.cols);
   packed.storage = allocate_device(static_cast<std::size_t>(view.stored_bytes), "weights");
   view.data = packed.storage.data();

@@ -2,6 +2,7 @@
 // and at most one sum, as in kernels/convert.h (a compiler may fuse the two, which rounds once).
 #pragma once
 
+#include "kernels/check.h"
 #include "kernels/cuda/device_batch.h"
 #include "kernels/cuda/elements.cuh"
 
@@ -69,6 +70,8 @@ void with_dtype(DType dtype, Body&& body) {
       return body(DTypeTag<DType::kQ4_0>());
     case DType::kQ4_1:
       return body(DTypeTag<DType::kQ4_1>());
+    default:
+      REDLINE_CHECK(false, "a type that matrices are stored as on the device");
   }
 }
 

@@ -85,8 +85,8 @@ WeightArrays weight_arrays(const WeightView& weight) {
 void WeightUpload::store(const MatrixSource& source, const WeightView& weight) {
   using Clock = std::chrono::steady_clock;
   REDLINE_CHECK(source.rows == weight.rows && source.cols == weight.cols &&
-                    (source.dtype == weight.dtype || !is_quantized(source.dtype)),
-                "a matrix of the source's shape, converted only where it is not quantised");
+                    (source.dtype == weight.dtype || !is_quantized(weight.dtype)),
+                "a matrix of the source's shape, of its own type or as floats");
   const auto start = Clock::now();
   const WeightArrays to = weight_arrays(weight);
   const std::int64_t bytes = row_bytes(weight.dtype, weight.cols);

@@ -14,10 +14,10 @@
 
 namespace redline::cuda {
 
-/// What matrices of `dtype` are stored as on the device: quantised types as they are, the others as
-/// `activation_dtype`.
+/// What matrices of `dtype` are stored as on the device: the quantised types that kernels read as they are,
+/// all others as `activation_dtype`.
 constexpr DType stored_dtype(DType dtype, DType activation_dtype) {
-  return is_quantized(dtype) ? dtype : activation_dtype;
+  return dtype == DType::kQ8_0 || dtype == DType::kQ4_0 || dtype == DType::kQ4_1 ? dtype : activation_dtype;
 }
 
 /// Bytes of a row's quants (or elements) and of its scales, as WeightArrays lays them out.

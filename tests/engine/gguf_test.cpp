@@ -167,8 +167,11 @@ TEST(Gguf, RefusesEachKindOfBadFieldByName) {
       {"dimensions", 0, u32(5), "expected 1 to 4 dimensions, found 5"},
       {"dimension", 0, u64(0), "expected a dimension of at least 1"},
       {"dimension", 1, u64(std::uint64_t{1} << 63), "tensor \"floats\""},
-      {"tensor type", 0, u32(12), "tensor \"floats\", at byte"},
-      {"tensor type", 0, u32(12), "expected type f32, f16, bf16, q8_0, q4_0 or q4_1, found q4_k"},
+      {"tensor type", 0, u32(16), "tensor \"floats\", at byte"},
+      {"tensor type", 0, u32(16),
+       "expected a type among f32, f16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, "
+       "iq4_xs, bf16, mxfp4, found iq2_xxs"},
+      {"tensor type", 0, u32(12), "expected a row length that is a multiple of 256 for type q4_k, found 2"},
       {"tensor type", 0, u32(99), "found type 99"},
       {"tensor type", 0, u32(8), "expected a row length that is a multiple of 32 for type q8_0, found 2"},
       {"offset", 1, u64(33), "tensor \"halves\""},

@@ -134,7 +134,8 @@ class GgufWriter {
   struct Key {
     std::string name, type, value;
   };
-  static constexpr std::uint32_t kTypeNumbers[kNumDTypes] = {0, 1, 30, 8, 2, 3};
+  static constexpr std::uint32_t kTypeNumbers[kNumDTypes] = {0,  1,  30, 8,  2,  3,  6,  7,
+                                                             10, 11, 12, 13, 14, 20, 23, 39};
 
   static std::string string_bytes(const std::string& text) {
     return bytes_of(std::uint64_t{text.size()}) + text;

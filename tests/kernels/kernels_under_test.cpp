@@ -13,30 +13,40 @@ const std::vector<cpu::KernelTable>& kernels_under_test() {
     std::vector<cpu::KernelTable> all;
     all.push_back({"portable",
                    {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable, &cpu::kQ8_0Portable,
-                    &cpu::kQ4_0Portable, &cpu::kQ4_1Portable},
+                    &cpu::kQ4_0Portable, &cpu::kQ4_1Portable, &cpu::kQ5_0Plain, &cpu::kQ5_1Plain,
+                    &cpu::kQ2_KPlain, &cpu::kQ3_KPlain, &cpu::kQ4_KPlain, &cpu::kQ5_KPlain, &cpu::kQ6_KPlain,
+                    &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain, &cpu::kMXFP4Plain, &cpu::kF8E4M3Plain},
                    &cpu::kAttentionPortable,
                    &cpu::kElementwisePortable});
 #if defined(__x86_64__)
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
       return all;
-    all.push_back(
-        {"avx2",
-         {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2},
-         &cpu::kAttentionAvx2,
-         &cpu::kElementwiseAvx2});
+    all.push_back({"avx2",
+                   {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2,
+                    &cpu::kQ4_1Avx2, &cpu::kQ5_0Plain, &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain,
+                    &cpu::kQ4_KPlain, &cpu::kQ5_KPlain, &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain,
+                    &cpu::kIQ4_XSPlain, &cpu::kMXFP4Plain, &cpu::kF8E4M3Plain},
+                   &cpu::kAttentionAvx2,
+                   &cpu::kElementwiseAvx2});
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
-      all.push_back({"avx512",
-                     {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512, &cpu::kQ8_0Avx512,
-                      &cpu::kQ4_0Avx512, &cpu::kQ4_1Avx512},
-                     &cpu::kAttentionAvx512,
-                     &cpu::kElementwiseAvx512});
-    all.push_back({"avx512_emulated",
-                   {&cpu::kF32Avx512Emulated, &cpu::kF16Avx512Emulated, &cpu::kBF16Avx512Emulated,
-                    &cpu::kQ8_0Avx512Emulated, &cpu::kQ4_0Avx512Emulated, &cpu::kQ4_1Avx512Emulated},
-                   &cpu::kAttentionAvx512Emulated,
-                   &cpu::kElementwiseAvx512Emulated});
+      all.push_back(
+          {"avx512",
+           {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512, &cpu::kQ8_0Avx512, &cpu::kQ4_0Avx512,
+            &cpu::kQ4_1Avx512, &cpu::kQ5_0Plain, &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain,
+            &cpu::kQ4_KPlain, &cpu::kQ5_KPlain, &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain,
+            &cpu::kMXFP4Plain, &cpu::kF8E4M3Plain},
+           &cpu::kAttentionAvx512,
+           &cpu::kElementwiseAvx512});
+    all.push_back(
+        {"avx512_emulated",
+         {&cpu::kF32Avx512Emulated, &cpu::kF16Avx512Emulated, &cpu::kBF16Avx512Emulated,
+          &cpu::kQ8_0Avx512Emulated, &cpu::kQ4_0Avx512Emulated, &cpu::kQ4_1Avx512Emulated, &cpu::kQ5_0Plain,
+          &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain, &cpu::kQ4_KPlain, &cpu::kQ5_KPlain,
+          &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain, &cpu::kMXFP4Plain, &cpu::kF8E4M3Plain},
+         &cpu::kAttentionAvx512Emulated,
+         &cpu::kElementwiseAvx512Emulated});
 #endif
     return all;
   }();

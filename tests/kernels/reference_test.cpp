@@ -141,17 +141,18 @@ TEST_F(Reference, BiasesComeBeforeNormsAndNormsBeforeTheRotation) {
 TEST_F(Reference, UnpackedRowsAreTheSourceDequantised) {
   for (int t = 0; t < kNumDTypes; ++t) {
     const auto dtype = static_cast<DType>(t);
-    const std::int64_t bytes = row_bytes(dtype, 64);
+    constexpr std::int64_t kCols = 512;
+    const std::int64_t bytes = row_bytes(dtype, kCols);
     std::vector<std::byte> source(static_cast<std::size_t>(3 * bytes));
     for (std::byte& b : source) b = static_cast<std::byte>(random() & 0x3f);
     const PackedMatrix packed =
-        ops->pack({dtype, 3, 64, [&](std::int64_t i) { return source.data() + i * bytes; }});
+        ops->pack({dtype, 3, kCols, [&](std::int64_t i) { return source.data() + i * bytes; }});
     EXPECT_EQ(packed.view.type_bytes, 3 * bytes);
     for (int i = 0; i < 3; ++i) {
-      float expected[64], out[64];
-      dequantize_row(dtype, source.data() + i * bytes, 64, expected);
-      ops->unpack_row(packed.view, i, out);
-      EXPECT_EQ(std::vector<float>(out, out + 64), std::vector<float>(expected, expected + 64));
+      std::vector<float> expected(kCols), out(kCols);
+      dequantize_row(dtype, source.data() + i * bytes, kCols, expected.data());
+      ops->unpack_row(packed.view, i, out.data());
+      EXPECT_EQ(out, expected);
     }
   }
 }
