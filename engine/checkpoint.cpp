@@ -1,5 +1,6 @@
 #include "engine/checkpoint.h"
 
+#include <algorithm>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -9,49 +10,17 @@
 #include "engine/hf_config.h"
 #include "engine/model_file_error.h"
 #include "engine/model_reference.h"
+#include "engine/tensor_names.h"
 #include "engine/tokenizer/tokenizer_json.h"
 
 namespace redline {
-// A layer's tensor is called layer_prefix, the layer's number, ".", then its role's name.
-struct Checkpoint::Naming {
-  const char* layer_prefix;
-  const char* role_names[kNumTensorRoles];
-  const char *attn_norm_after, *ffn_norm_after;  // the norms' names where they stand after their block
-  const char *fused_qkv, *fused_gate_up;
+namespace {
 
-  std::string name(TensorRole role, std::int64_t layer, NormPlacement norms) const {
-    const char* role_name = role_names[static_cast<int>(role)];
-    if (norms == NormPlacement::kAfterBlock && role == TensorRole::kAttnNorm) role_name = attn_norm_after;
-    if (norms == NormPlacement::kAfterBlock && role == TensorRole::kFfnNorm) role_name = ffn_norm_after;
-    return is_per_layer(role) ? in_layer(layer, role_name) : role_name;
-  }
-  std::string in_layer(std::int64_t layer, const char* tensor) const {
-    return layer_prefix + std::to_string(layer) + "." + tensor;
-  }
-};
+bool is_zero(const FileTensor& tensor) {
+  return std::ranges::all_of(tensor.data, [](std::byte byte) { return byte == std::byte{0}; });
+}
 
-const Checkpoint::Naming Checkpoint::kGgufNaming = {
-    "blk.",
-    {"token_embd.weight", "output_norm.weight", "output.weight", "attn_norm.weight", "attn_q.weight",
-     "attn_k.weight", "attn_v.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_q_norm.weight",
-     "attn_k_norm.weight", "attn_output.weight", "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight",
-     "ffn_down.weight"},
-    "post_attention_norm.weight",
-    "post_ffw_norm.weight",
-    "attn_qkv.weight",
-    "ffn_up.weight"};
-
-const Checkpoint::Naming Checkpoint::kHfNaming = {
-    "model.layers.",
-    {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight", "input_layernorm.weight",
-     "self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.q_proj.bias",
-     "self_attn.k_proj.bias", "self_attn.v_proj.bias", "self_attn.q_norm.weight", "self_attn.k_norm.weight",
-     "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
-     "mlp.up_proj.weight", "mlp.down_proj.weight"},
-    "post_attention_layernorm.weight",
-    "post_feedforward_layernorm.weight",
-    "self_attn.qkv_proj.weight",
-    "mlp.gate_up_proj.weight"};
+}  // namespace
 
 Checkpoint::Checkpoint(const std::string& reference) {
   auto [path, name] = find_model(reference);
@@ -73,37 +42,44 @@ void Checkpoint::open_gguf() {
   };
   for (const FileTensor& tensor : gguf_->tensors())
     if (!is_configuration(tensor.name)) tensors.push_back(&tensor);
-  bind(tensors, kGgufNaming);
+  bind(tensors, kGgufNames);
 }
 
 void Checkpoint::open_directory() {
   config_ = read_hf_config(path_ / "config.json");
   safetensors_ = open_safetensors(path_);
-  std::vector<const FileTensor*> tensors;
+  std::vector<const SafetensorsTensor*> stored;
   // Old checkpoints hold what follows from the configuration: rotary frequencies, a tied head's copy.
   const auto follows = [&](const std::string& name) {
     return name.ends_with(".rotary_emb.inv_freq") || (config_.tied_embeddings && name == "lm_head.weight");
   };
   for (const auto& file : safetensors_)
-    for (const FileTensor& tensor : file->tensors())
-      if (!follows(tensor.name)) tensors.push_back(&tensor);
-  bind(tensors, kHfNaming);
+    for (const SafetensorsTensor& tensor : file->tensors())
+      if (!follows(tensor.name)) stored.push_back(&tensor);
+  quantization_ = std::make_unique<HfQuantization>(JsonFile(path_ / "config.json"));
+  hf_tensors_ = quantization_->read(stored);
+  std::vector<const FileTensor*> tensors;
+  for (const FileTensor& tensor : hf_tensors_) tensors.push_back(&tensor);
+  bind(tensors, kHfNames);
 }
 
 // Cuts the tensor that holds the rows of `roles`, one after the other, into tensors of their own names.
 void Checkpoint::split(TensorsByName& tensors, const std::string& fused_name, std::int64_t layer,
-                       std::span<const TensorRole> roles, const Naming& naming) {
+                       std::span<const TensorRole> roles, const TensorNames& names) {
   std::int64_t rows = 0;
   for (const TensorRole role : roles) rows += tensor_shape(role, config_)[0];
   const FileTensor fused = take(tensors, fused_name, {rows, config_.hidden_size});
   std::int64_t row = 0;
   for (const TensorRole role : roles) {
     FileTensor& part = split_tensors_.emplace_back(fused);
-    part.name = naming.name(role, layer, config_.norm_placement);
+    part.name = names.name(role, layer, config_.norm_placement);
     part.shape = tensor_shape(role, config_);
-    const std::int64_t bytes = row_bytes(part.dtype, part.shape[1]);
-    part.data = fused.data.subspan(static_cast<std::size_t>(row * bytes),
-                                   static_cast<std::size_t>(part.shape[0] * bytes));
+    part.first_row = row;
+    if (!fused.code) {
+      const std::int64_t bytes = row_bytes(part.dtype, part.shape[1]);
+      part.data = fused.data.subspan(static_cast<std::size_t>(row * bytes),
+                                     static_cast<std::size_t>(part.shape[0] * bytes));
+    }
     row += part.shape[0];
     tensors.emplace(part.name, &part);
   }
@@ -124,23 +100,24 @@ const FileTensor& Checkpoint::take(TensorsByName& tensors, const std::string& te
   return tensor;
 }
 
-void Checkpoint::bind(const std::vector<const FileTensor*>& tensors, const Naming& naming) {
+void Checkpoint::bind(const std::vector<const FileTensor*>& tensors, const TensorNames& names) {
   TensorsByName unused;
   for (const FileTensor* tensor : tensors) unused.emplace(tensor->name, tensor);
   if (find_hf_architecture(config_.architecture)->fused_projections) {
     constexpr TensorRole kQkv[] = {TensorRole::kQ, TensorRole::kK, TensorRole::kV};
     constexpr TensorRole kGateUp[] = {TensorRole::kGate, TensorRole::kUp};
     for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
-      split(unused, naming.in_layer(layer, naming.fused_qkv), layer, kQkv, naming);
-      split(unused, naming.in_layer(layer, naming.fused_gate_up), layer, kGateUp, naming);
+      split(unused, names.in_layer(layer, names.fused_qkv), layer, kQkv, names);
+      split(unused, names.in_layer(layer, names.fused_gate_up), layer, kGateUp, names);
     }
   }
   for_each_tensor(config_, [&](TensorRole role, std::int64_t layer) {
     tensors_[static_cast<int>(role)].push_back(
-        &take(unused, naming.name(role, layer, config_.norm_placement), tensor_shape(role, config_)));
+        &take(unused, names.name(role, layer, config_.norm_placement), tensor_shape(role, config_)));
   });
-  if (!unused.empty()) {
-    const FileTensor& tensor = *unused.begin()->second;
+  for (const auto& [tensor_name, unused_tensor] : unused) {
+    const FileTensor& tensor = *unused_tensor;
+    if (tensor_name.ends_with(".bias") && is_zero(tensor)) continue;  // which GPTQ's writers add
     throw ModelFileError({tensor.file->path(), "tensor " + printable(tensor.name), tensor.offset()},
                          "the tensors of architecture " + config_.architecture, "one that it does not have");
   }
@@ -154,7 +131,7 @@ const FileTensor& Checkpoint::tensor(TensorRole role, std::int64_t layer) const 
 
 MatrixSource Checkpoint::matrix(TensorRole role, std::int64_t layer) const {
   const FileTensor& source = tensor(role, layer);
-  REDLINE_CHECK(source.shape.size() == 2, "a role that is a matrix");
+  REDLINE_CHECK(source.shape.size() == 2 && !source.code, "a matrix in its type's rows");
   const auto* data = source.data.data();
   const auto stride = row_bytes(source.dtype, source.shape[1]);
   MatrixSource matrix{source.dtype, source.shape[0], source.shape[1], {}};
@@ -169,7 +146,9 @@ MatrixSource Checkpoint::matrix(TensorRole role, std::int64_t layer) const {
   return matrix;
 }
 
-bool Checkpoint::has_tokenizer() const { return gguf_ || exists(path_ / "tokenizer.json"); }
+bool Checkpoint::has_tokenizer() const {
+  return gguf_ ? gguf_->find_string("tokenizer.ggml.model") != "no_vocab" : exists(path_ / "tokenizer.json");
+}
 
 TokenizerSpec Checkpoint::tokenizer_spec() const {
   return gguf_ ? gguf_tokenizer_spec(*gguf_) : load_tokenizer_json(path_);

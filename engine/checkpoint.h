@@ -13,6 +13,7 @@
 
 #include "engine/file_tensor.h"
 #include "engine/gguf.h"
+#include "engine/hf_quantization.h"
 #include "engine/model_config.h"
 #include "engine/safetensors.h"
 #include "engine/tensor_role.h"
@@ -20,6 +21,8 @@
 #include "kernels/ops.h"
 
 namespace redline {
+
+struct TensorNames;
 
 /// Open files of one model. Every tensor that the configuration asks for is there, with its shape, and no
 /// other: a tensor that the engine does not know would silently change the model.
@@ -33,31 +36,37 @@ class Checkpoint {
   Checkpoint& operator=(const Checkpoint&) = delete;
 
   const ModelConfig& config() const { return config_; }
+  /// The GGUF file, or the directory.
+  const std::filesystem::path& path() const { return path_; }
+  /// The GGUF file; null for a directory.
+  const GgufFile* gguf() const { return gguf_.get(); }
   /// The tensor of `role` in `layer` (0 where the role has no layers). A tied model has no kHead.
   const FileTensor& tensor(TensorRole role, std::int64_t layer = 0) const;
   /// A matrix to pack, rows in the order that the engine computes with: rotary pairs (i, i + d / 2), which
-  /// GGUF files of some architectures hold interleaved. Valid as long as the checkpoint.
+  /// GGUF files of some architectures hold interleaved. Valid as long as the checkpoint. Requires a tensor
+  /// without a code: others are decoded (FileTensor::code).
   MatrixSource matrix(TensorRole role, std::int64_t layer = 0) const;
-  /// False for a directory without tokenizer.json: its model takes and gives token ids only.
+  /// False for a directory without tokenizer.json and a GGUF that says "no_vocab": its model takes and gives
+  /// token ids only.
   bool has_tokenizer() const;
   /// The model's tokenizer and chat template. Throws ModelFileError.
   TokenizerSpec tokenizer_spec() const;
 
  private:
-  struct Naming;
-  static const Naming kGgufNaming, kHfNaming;
   void open_gguf();
   void open_directory();
   using TensorsByName = std::unordered_map<std::string_view, const FileTensor*>;
   void split(TensorsByName& tensors, const std::string& fused_name, std::int64_t layer,
-             std::span<const TensorRole> roles, const Naming& naming);
+             std::span<const TensorRole> roles, const TensorNames& names);
   const FileTensor& take(TensorsByName& tensors, const std::string& tensor_name,
                          const std::vector<std::int64_t>& shape) const;
-  void bind(const std::vector<const FileTensor*>& tensors, const Naming& naming);
+  void bind(const std::vector<const FileTensor*>& tensors, const TensorNames& names);
 
   std::filesystem::path path_;
   std::unique_ptr<GgufFile> gguf_;                             // this,
-  std::vector<std::unique_ptr<SafetensorsFile>> safetensors_;  // or these
+  std::vector<std::unique_ptr<SafetensorsFile>> safetensors_;  // or these,
+  std::unique_ptr<HfQuantization> quantization_;               // and what their tensors
+  std::vector<FileTensor> hf_tensors_;                         // make
   ModelConfig config_;
   bool interleaved_rope_ = false;
   std::deque<FileTensor> split_tensors_;  // parts of fused ones

@@ -13,11 +13,12 @@
 
 namespace redline {
 
-/// Row-major: shape [outermost, ..., innermost], the innermost dimension in `dtype`'s blocks. `data` is
-/// exactly the tensor's bytes, within `file`, which outlives it.
-struct FileTensor {
+class CodedMatrix;
+
+/// Part of a file: `data` is exactly the tensor's bytes, within `file`, which outlives it. Shape
+/// [outermost, ..., innermost], row-major.
+struct StoredTensor {
   std::string name;
-  DType dtype = DType::kF32;
   std::vector<std::int64_t> shape;
   std::span<const std::byte> data;
   const MappedFile* file = nullptr;
@@ -28,6 +29,15 @@ struct FileTensor {
     for (const auto d : shape) n *= d;
     return n;
   }
+};
+
+/// A tensor of the model, the innermost dimension in `dtype`'s blocks. Where `code` is set, the file holds it
+/// in another form (engine/coded_matrix.h): the tensor is rows [first_row, first_row + shape[0]) of that
+/// matrix, and `data` the largest part of the file that they are made from.
+struct FileTensor : StoredTensor {
+  DType dtype = DType::kF32;
+  const CodedMatrix* code = nullptr;
+  std::int64_t first_row = 0;
 };
 
 /// "[49152, 576]".

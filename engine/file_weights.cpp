@@ -1,8 +1,10 @@
 // Weights from a checkpoint's files.
 #include <algorithm>
+#include <deque>
 #include <thread>
 #include <utility>
 
+#include "engine/coded_matrix.h"
 #include "engine/model_file_error.h"
 #include "engine/weight_source.h"
 #include "kernels/convert.h"
@@ -10,20 +12,13 @@
 namespace redline {
 namespace {
 
-// target's rows = source's rows in target's type, through f32.
-void convert_rows(const MatrixSource& source, DType dtype, std::byte* target, int num_threads) {
-  const auto stride = row_bytes(dtype, source.cols);
-  const auto convert = [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> row(static_cast<std::size_t>(source.cols));
-    for (std::int64_t i = begin; i < end; ++i) {
-      dequantize_row(source.dtype, source.row(i), source.cols, row.data());
-      quantize_row(dtype, row.data(), source.cols, target + i * stride);
-    }
-  };
+// Calls work(begin, end) for parts of [0, count), one a thread.
+template <class Work>
+void share_out(std::int64_t count, int num_threads, const Work& work) {
   std::vector<std::jthread> threads;
   for (int t = 1; t < num_threads; ++t)
-    threads.emplace_back(convert, source.rows * t / num_threads, source.rows * (t + 1) / num_threads);
-  convert(0, source.rows / num_threads);
+    threads.emplace_back(work, count * t / num_threads, count * (t + 1) / num_threads);
+  work(0, count / num_threads);
 }
 
 // Whether the numbers lie on multiples of their size, which neither format promises.
@@ -53,16 +48,19 @@ class FileWeights final : public WeightSource {
   }
 
   MatrixSource matrix(TensorRole role, std::int64_t layer) override {
-    const MatrixSource source = checkpoint_.matrix(role, layer);
+    const FileTensor& tensor = checkpoint_.tensor(role, layer);
     const DType target = dtype(role, layer);
-    if (source.dtype == target && is_aligned(checkpoint_.tensor(role, layer))) return source;
-    const auto stride = row_bytes(target, source.cols);
-    Buffer copy(static_cast<std::size_t>(source.rows * stride));
-    convert_rows(source, target, copy.data(), num_threads_);
-    const auto* data = copy.data();
-    copies_.emplace_back(role, std::move(copy));
-    return {target, source.rows, source.cols,
-            [data, stride](std::int64_t row) { return data + row * stride; }};
+    if (!tensor.code && target == tensor.dtype && is_aligned(tensor)) return checkpoint_.matrix(role, layer);
+    const std::int64_t rows = tensor.shape[0], cols = tensor.shape[1], stride = row_bytes(target, cols);
+    std::byte* copy =
+        copies_.emplace_back(role, Buffer(static_cast<std::size_t>(rows * stride))).second.data();
+    if (tensor.code && target == tensor.dtype)
+      share_out(rows, [&](std::int64_t begin, std::int64_t end) {
+        tensor.code->encode(tensor.first_row + begin, end - begin, copy + begin * stride);
+      });
+    else
+      convert(role, layer, target, copy);
+    return {target, rows, cols, [copy, stride](std::int64_t row) { return copy + row * stride; }};
   }
 
   std::vector<float> vector(TensorRole role, std::int64_t layer) override {
@@ -81,10 +79,37 @@ class FileWeights final : public WeightSource {
   }
 
  private:
+  /// Calls work(begin, end) for parts of [0, count), one a thread.
+  template <class Work>
+  void share_out(std::int64_t count, const Work& work) const {
+    std::vector<std::jthread> threads;
+    for (int t = 1; t < num_threads_; ++t)
+      threads.emplace_back(work, count * t / num_threads_, count * (t + 1) / num_threads_);
+    work(0, count / num_threads_);
+  }
+
+  // out's rows = the tensor's rows in type `target`, through f32.
+  void convert(TensorRole role, std::int64_t layer, DType target, std::byte* out) const {
+    const FileTensor& tensor = checkpoint_.tensor(role, layer);
+    const MatrixSource source = tensor.code ? MatrixSource{} : checkpoint_.matrix(role, layer);
+    const std::int64_t cols = tensor.shape[1], stride = row_bytes(target, cols);
+    share_out(tensor.shape[0], [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> values(static_cast<std::size_t>(cols));
+      for (std::int64_t row = begin; row < end; ++row) {
+        if (tensor.code)
+          tensor.code->values(tensor.first_row + row, values.data());
+        else
+          dequantize_row(source.dtype, source.row(row), cols, values.data());
+        quantize_row(target, values.data(), cols, out + row * stride);
+      }
+    });
+  }
+
   const Checkpoint& checkpoint_;
   const LoadOptions options_;
   const int num_threads_;
-  std::vector<std::pair<TensorRole, Buffer>> copies_;  // converted matrices on their way to be packed
+  std::deque<std::pair<TensorRole, Buffer>>
+      copies_;  // decoded or converted matrices on their way to be packed
   std::int64_t done_bytes_ = 0, total_bytes_ = 0;
 };
 

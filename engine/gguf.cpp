@@ -115,6 +115,12 @@ class GgufFile::Reader {
   std::string item_ = "header";
 };
 
+std::optional<std::uint32_t> gguf_type_id(DType dtype) {
+  const auto* found = std::ranges::find(kTensorTypes, std::string_view(name(dtype)));
+  if (found == std::end(kTensorTypes)) return std::nullopt;
+  return static_cast<std::uint32_t>(found - std::begin(kTensorTypes));
+}
+
 GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
   Reader reader(file_);
   if (std::memcmp(reader.take(4), "GGUF", 4) != 0) reader.fail_back(4, "the magic GGUF", "other bytes");
@@ -138,6 +144,7 @@ void GgufFile::read_metadata(Reader& reader, std::uint64_t num_keys) {
     const auto key_offset = reader.offset();
     const auto key = reader.read_string();
     reader.set_item("key " + printable(key));
+    const auto value_offset = reader.offset();
     Value value{reader.read_type(), GgufType::kArray, 1, key_offset, 0};
     if (value.type == GgufType::kArray) {
       value.element = reader.read_type();
@@ -158,6 +165,7 @@ void GgufFile::read_metadata(Reader& reader, std::uint64_t num_keys) {
     }
     if (!values_.emplace(key, value).second)
       throw ModelFileError({file_.path(), "key " + printable(key), key_offset}, "each key once", "it twice");
+    raw_values_.push_back({key, file_.bytes().subspan(value_offset, reader.offset() - value_offset)});
   }
   if (const auto alignment = find_int("general.alignment")) {
     if (*alignment < 1 || *alignment > 1 << 30 ||

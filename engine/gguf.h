@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -31,6 +32,9 @@ enum class GgufType : std::uint32_t {
   kF64
 };
 const char* name(GgufType type);
+
+/// The format's number of a tensor type; nothing for a type that is none of GGUF's.
+std::optional<std::uint32_t> gguf_type_id(DType dtype);
 
 /// An open file. Everything was validated on opening: counts, string lengths, types, dimensions, alignment,
 /// and that every tensor lies within the file and overlaps no other; no allocation exceeds a small multiple
@@ -59,6 +63,13 @@ class GgufFile {
   std::optional<std::vector<std::int64_t>> find_ints(std::string_view key) const;
   std::optional<std::vector<double>> find_floats(std::string_view key) const;
 
+  /// Every key in the file's order, with its value's bytes as the format lays them out: type, then value.
+  struct RawValue {
+    std::string_view key;
+    std::span<const std::byte> bytes;
+  };
+  const std::vector<RawValue>& raw_values() const { return raw_values_; }
+
   /// An error about `key`: where it is in the file (when it is), what was expected and found.
   [[noreturn]] void fail_key(std::string_view key, const std::string& expected,
                              const std::string& found) const;
@@ -85,6 +96,7 @@ class GgufFile {
   std::uint32_t version_ = 0;
   std::uint64_t alignment_ = 32;
   std::unordered_map<std::string_view, Value> values_;  // names lie in the mapping
+  std::vector<RawValue> raw_values_;
   std::unordered_map<std::string_view, std::size_t> tensor_index_;
   std::vector<FileTensor> tensors_;
 };

@@ -25,7 +25,6 @@ const Architecture& architecture(const JsonFile& json) {
 void refuse_unsupported(const JsonFile& json) {
   for (const char* key : {"attention_bias", "mlp_bias"})
     if (json.find_bool(key).value_or(false)) json.fail(key, "false");
-  if (json.has("quantization_config")) json.fail("quantization_config", "none");
   require(json, "hidden_act", "silu");
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <string>
 #include <utility>
@@ -19,6 +20,12 @@ static_assert(std::endian::native == std::endian::little, "values are read in pl
 
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 
+struct TypeTraits {
+  const char* name;
+  std::uint64_t bytes;
+};
+constexpr TypeTraits kTypes[] = {{"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"I32", 4}};
+
 // One tensor's entry in the header.
 class TensorEntry {
  public:
@@ -27,12 +34,12 @@ class TensorEntry {
     if (!entry.is_object()) fail("an object", entry);
   }
 
-  FileTensor read(std::span<const std::byte> data) const {
-    FileTensor tensor;
+  SafetensorsTensor read(std::span<const std::byte> data) const {
+    SafetensorsTensor tensor;
     tensor.name = name_;
     tensor.file = &file_;
-    tensor.dtype = dtype();
-    std::uint64_t bytes = static_cast<std::uint64_t>(traits(tensor.dtype).block_bytes);
+    tensor.type = type();
+    std::uint64_t bytes = kTypes[static_cast<int>(tensor.type)].bytes;
     for (const Json& dim : array("shape")) {
       if (!dim.is_number_unsigned()) fail("a shape of sizes", field("shape"));
       const auto size = dim.get<std::uint64_t>();
@@ -54,12 +61,12 @@ class TensorEntry {
   }
 
  private:
-  DType dtype() const {
+  SafetensorsType type() const {
     const Json& type = field("dtype");
-    if (type == "F32") return DType::kF32;
-    if (type == "F16") return DType::kF16;
-    if (type == "BF16") return DType::kBF16;
-    fail("dtype F32, F16 or BF16", type);
+    const auto* found =
+        std::ranges::find_if(kTypes, [&](const TypeTraits& each) { return type == each.name; });
+    if (found == std::end(kTypes)) fail("dtype F32, F16, BF16, F8_E4M3 or I32", type);
+    return static_cast<SafetensorsType>(found - std::begin(kTypes));
   }
   const Json& field(const char* key) const {
     const auto it = entry_.find(key);
@@ -84,6 +91,8 @@ class TensorEntry {
 
 }  // namespace
 
+const char* name(SafetensorsType type) { return kTypes[static_cast<int>(type)].name; }
+
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
   const auto bytes = file_.bytes();
   std::uint64_t header_bytes = 0;
@@ -100,9 +109,10 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
   const auto data = bytes.subspan(sizeof header_bytes + header_bytes);
   for (const auto& [tensor_name, entry] : json.items())
     if (tensor_name != "__metadata__") tensors_.push_back(TensorEntry(file_, tensor_name, entry).read(data));
-  std::ranges::sort(tensors_, {}, [](const FileTensor& t) { return std::pair(t.offset(), t.data.size()); });
+  std::ranges::sort(tensors_, {},
+                    [](const SafetensorsTensor& t) { return std::pair(t.offset(), t.data.size()); });
   std::uint64_t end = bytes.size() - data.size();
-  for (const FileTensor& tensor : tensors_) {
+  for (const SafetensorsTensor& tensor : tensors_) {
     if (tensor.offset() != end)
       throw ModelFileError({file_.path(), "tensor " + printable(tensor.name), tensor.offset()},
                            "data at byte " + std::to_string(end) + ", where the tensor before it ends",
@@ -133,7 +143,7 @@ std::vector<std::unique_ptr<SafetensorsFile>> open_safetensors(const std::filesy
   }
   for (const auto& [shard, num_tensors] : tensors_of_shard) {
     const SafetensorsFile& file = *files.emplace_back(std::make_unique<SafetensorsFile>(directory / shard));
-    for (const FileTensor& tensor : file.tensors())
+    for (const SafetensorsTensor& tensor : file.tensors())
       if (const auto it = weight_map.object().find(tensor.name);
           it == weight_map.object().end() || *it != shard)
         throw ModelFileError({file.file().path(), "tensor " + printable(tensor.name), tensor.offset()},

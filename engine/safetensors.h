@@ -1,6 +1,7 @@
 // Safetensors files. Format: https://github.com/huggingface/safetensors#format
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <vector>
@@ -10,7 +11,17 @@
 
 namespace redline {
 
-/// An open file of F32, F16 and BF16 tensors. Everything was validated on opening: the header's length and
+/// The types that weights, and the parts of quantised ones, are stored in.
+enum class SafetensorsType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kI32 };
+
+struct SafetensorsTensor : StoredTensor {
+  SafetensorsType type = SafetensorsType::kF32;
+};
+
+/// "F32", "F8_E4M3", ...: the format's own name.
+const char* name(SafetensorsType type);
+
+/// An open file of tensors of these types. Everything was validated on opening: the header's length and
 /// keys, every tensor's type and shape, and that the tensors fill the data without overlap or gap.
 class SafetensorsFile {
  public:
@@ -20,11 +31,11 @@ class SafetensorsFile {
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const MappedFile& file() const { return file_; }
-  const std::vector<FileTensor>& tensors() const { return tensors_; }
+  const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
 
  private:
   MappedFile file_;
-  std::vector<FileTensor> tensors_;  // in the file's order
+  std::vector<SafetensorsTensor> tensors_;  // in the file's order
 };
 
 /// The model in `directory`: model.safetensors, or the shards that model.safetensors.index.json names, whose

@@ -46,6 +46,15 @@ bool set_pre_tokenizer(TokenizerSpec& spec, std::string_view name) {
   return true;
 }
 
+std::string pre_tokenizer_name(const TokenizerSpec& spec) {
+  TokenizerSpec known;
+  for (const PreTokenizer& row : kPreTokenizers)
+    if (set_pre_tokenizer(known, row.name) && known.split_patterns == spec.split_patterns &&
+        known.ignore_merges == spec.ignore_merges)
+      return std::string(row.name);
+  return "";
+}
+
 std::string known_pre_tokenizers() {
   std::string names;
   for (const PreTokenizer& row : kPreTokenizers) (names += names.empty() ? "" : ", ") += row.name;

@@ -63,6 +63,9 @@ struct TokenizerSpec {
 /// "gpt-2", "qwen2", "default", ...) stands for. False, and nothing set, if the name is unknown.
 bool set_pre_tokenizer(TokenizerSpec& spec, std::string_view name);
 
+/// The name that set_pre_tokenizer knows for the spec's patterns, or nothing.
+std::string pre_tokenizer_name(const TokenizerSpec& spec);
+
 /// The names that set_pre_tokenizer knows, joined by ", " for a message.
 std::string known_pre_tokenizers();
 

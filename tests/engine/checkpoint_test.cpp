@@ -145,8 +145,11 @@ TEST(Checkpoint, NamesTheTensorThatIsMissingOrHasAnotherShapeOrIsUnknown) {
   tensors[3].shape = {64, 32};
   EXPECT_NE(error_with(tensors).find("expected shape [32, 64], found [64, 32]"), std::string::npos);
   tensors = tiny_tensors(DType::kF32, false);
-  tensors.push_back({"model.layers.0.self_attn.q_proj.bias", DType::kF32, {1}, std::string(4, '\0')});
+  tensors.push_back({"model.layers.0.self_attn.q_proj.bias", DType::kF32, {1}, std::string(4, '\1')});
   EXPECT_NE(error_with(tensors).find("tensor \"model.layers.0.self_attn.q_proj.bias\""), std::string::npos);
+  tensors.back().data = std::string(4, '\0');
+  EXPECT_NE(error_with(tensors).find("tokenizer.json: cannot be read"), std::string::npos)
+      << "a bias of zeros changes nothing: only what this model lacks is left";
 }
 
 TEST(Checkpoint, SurvivesEveryFieldOfAModelSetToExtremes) {

@@ -105,7 +105,6 @@ TEST_F(HfConfig, RefusesWhatIsNotSupportedByField) {
   expect(R"(,"attention_bias":true)", "attention_bias: expected false, found true");
   expect(R"(,"mlp_bias":true)", "mlp_bias: expected false, found true");
   expect(R"(,"attention_bias":1)", "attention_bias: expected true or false, found 1");
-  expect(R"(,"quantization_config":{"quant_method":"gptq"})", "quantization_config: expected none");
   expect(R"(,"partial_rotary_factor":0.5)", "partial_rotary_factor: expected 1, found 0.5");
   expect(R"(,"head_dim":7)", "head_dim: expected an even head dimension");
   expect(R"(,"rope_scaling":{"rope_type":"dynamic","factor":2})",

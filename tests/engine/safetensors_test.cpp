@@ -22,7 +22,7 @@ std::string error_of(const TemporaryDirectory& directory, std::string_view bytes
   try {
     const SafetensorsFile file(path);
     unsigned sum = 1;
-    for (const FileTensor& tensor : file.tensors())
+    for (const SafetensorsTensor& tensor : file.tensors())
       for (const std::byte byte : tensor.data) sum += std::to_integer<unsigned>(byte);
     EXPECT_NE(sum, 0U);
   } catch (const ModelFileError& error) {
@@ -36,13 +36,13 @@ TEST(Safetensors, FindsTensorsWithTheirTypesShapesAndBytes) {
   const TemporaryDirectory directory;
   const SafetensorsFile file(directory.write("model.safetensors", small_file()));
   ASSERT_EQ(file.tensors().size(), 4U);
-  const FileTensor& b = file.tensors()[0];
+  const SafetensorsTensor& b = file.tensors()[0];
   EXPECT_EQ(b.name, "weight.b");
-  EXPECT_EQ(b.dtype, DType::kBF16);
+  EXPECT_EQ(b.type, SafetensorsType::kBF16);
   EXPECT_EQ(b.shape, (std::vector<std::int64_t>{2, 3}));
   EXPECT_EQ(b.data.size(), 12U);
   EXPECT_EQ(b.data[11], std::byte{'b'});
-  EXPECT_EQ(file.tensors()[3].dtype, DType::kF16);
+  EXPECT_EQ(file.tensors()[3].type, SafetensorsType::kF16);
   EXPECT_TRUE(file.tensors()[3].shape.empty());
 }
 
@@ -68,7 +68,7 @@ TEST(Safetensors, RefuseEachKindOfBadHeaderByName) {
       {R"({"w":{},"w":{}})", 8, "key \"w\": expected each key once"},
       {R"({"w":7})", 8, "tensor \"w\": expected an object, found 7"},
       {R"({"w":{}})", 8, "expected the field dtype"},
-      {entry("I64", "[1]", "[0,8]"), 8, "tensor \"w\": expected dtype F32, F16 or BF16, found \"I64\""},
+      {entry("I64", "[1]", "[0,8]"), 8, "tensor \"w\": expected dtype F32, F16, BF16, F8_E4M3 or I32, found \"I64\""},
       {entry("F32", "[-2]", "[0,8]"), 8, "expected a shape of sizes"},
       {entry("F32", "[2.0]", "[0,8]"), 8, "expected a shape of sizes"},
       {entry("F32", "2", "[0,8]"), 8, "expected shape as an array"},

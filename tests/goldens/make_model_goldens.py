@@ -21,6 +21,8 @@ import tokenizers
 import torch
 import transformers
 
+import quantized_checkpoints
+
 HERE = pathlib.Path(__file__).resolve().parent
 TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 GGML = {
@@ -130,7 +132,23 @@ GGUF = {
 }
 
 
-SAFETENSORS |= FAMILY_SAFETENSORS
+def quantized(kind, heads, kv_heads, head_dim, hidden, ffn, method, tied=False, **options):
+    return family(kind, heads, kv_heads, head_dim, hidden, ffn, "f16", tied=tied, layers=1, quantization=dict(method=method, **options))
+
+
+QUANTIZED_SAFETENSORS = {
+    "quantized_gptq_4to2": quantized("llama", 4, 2, 32, 64, 96, "gptq"),
+    "quantized_gptq_asymmetric_qwen2_4to2_tied": quantized("qwen2", 4, 2, 16, 64, 96, "gptq", tied=True, symmetric=False),
+    "quantized_gptq_act_order_v2_4to2": quantized("llama", 4, 2, 16, 64, 32, "gptq", symmetric=False, act_order=True, version="gptq_v2"),
+    "quantized_gptq_groups_of_8_phi3_4to2": quantized("phi3", 4, 2, 16, 64, 40, "gptq", group=8),
+    "quantized_awq_4to2": quantized("llama", 4, 2, 32, 96, 64, "awq"),
+    "quantized_fp8_tensor_4to2": quantized("llama", 4, 2, 32, 128, 128, "fp8"),
+    "quantized_fp8_channel_phi3_4to2": quantized("phi3", 4, 2, 16, 64, 128, "fp8", scales="channel", words="compressed-tensors"),
+    "quantized_fp8_blocks_4to2": quantized("llama", 4, 2, 32, 128, 256, "fp8", scales="block", block=(96, 128), scale_name="weight_scale_inv"),
+    "quantized_fp8_blocks_48_qwen3_4to2_tied": quantized("qwen3", 4, 2, 32, 72, 80, "fp8", tied=True, scales="block", block=(32, 48),
+        scale_name="weight_scale_inv"),
+}
+SAFETENSORS |= FAMILY_SAFETENSORS | QUANTIZED_SAFETENSORS
 GGUF |= FAMILY_GGUF
 CLASSES = {
     "llama": transformers.LlamaForCausalLM, "mistral": transformers.MistralForCausalLM,
@@ -201,7 +219,20 @@ def hf_config(c):
     return config | c["config"] | c["rope"]
 
 
+def write_quantized(c, weights, folder):
+    options = c["quantization"]
+    config = hf_config(c) | {"quantization_config": quantized_checkpoints.quantization_config(**options)}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    tensors, values = quantized_checkpoints.quantize(weights, np.random.default_rng(0), **options)
+    safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    plain = CLASSES[c["family"]].config_class(**hf_config(c))
+    plain._attn_implementation = "eager"
+    return fresh_model(plain, values, c["family"])
+
+
 def write_safetensors(c, weights, folder):
+    if "quantization" in c:
+        return write_quantized(c, weights, folder)
     (folder / "config.json").write_text(json.dumps(hf_config(c), indent=1) + "\n")
     tensors = {name: torch.from_numpy(w).to(TORCH[c["dtype"]]) for name, w in weights.items()}
     if c["shards"] == 1:

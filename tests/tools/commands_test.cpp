@@ -165,5 +165,31 @@ TEST(Template, AFaultyTemplateOrConversationIsAnErrorThatNamesTheFile) {
   EXPECT_EQ(redline("template " + test_model()).status, 2);
 }
 
+TEST(Convert, WritesAModelThatAnswersAlikeAndNeverOverAnotherFile) {
+  const ScratchDirectory scratch;
+  const std::string out = scratch.write("out.gguf", "kept"), word = shell_word(out);
+  const ShellResult refused = redline("convert " + test_model() + " " + word);
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("exists; --force replaces it"), std::string::npos) << refused.err;
+  const ShellResult converted = redline("convert " + test_model() + " " + word + " --force");
+  EXPECT_EQ(converted.status, 0) << converted.err;
+  EXPECT_EQ(converted.out, "");
+  const std::string prompt = " --raw -p 'The sea' -n 4 --json";
+  EXPECT_EQ(json_of("run " + word + prompt).at("token_ids"),
+            json_of("run " + test_model() + prompt).at("token_ids"));
+  EXPECT_EQ(redline("convert " + word + " " + word + " --force").status, 2) << "the model itself";
+}
+
+TEST(Convert, MakesRandomWeightsOfAShape) {
+  const ScratchDirectory scratch;
+  const std::string out = shell_word(scratch.write("directory", "") + ".gguf");
+  EXPECT_EQ(redline("convert " + out).status, 2) << "no file to write";
+  EXPECT_EQ(redline("convert --shape no-such " + out).status, 2);
+  EXPECT_EQ(redline("convert --shape smollm2-135m --dtype q4_0 --seed 3 " + out).status, 0);
+  const Json model = json_of("inspect " + out + " --on h100 --json");
+  EXPECT_EQ(model.at("parameters").at("total"), 134515008);
+  EXPECT_EQ(json_of("bench " + out + " -p 3 -n 0 -r 1 --json")[0].at("dtype"), "q4_0");
+}
+
 }  // namespace
 }  // namespace redline::tests

@@ -25,6 +25,7 @@ Action declare_inspect(Flags& flags);
 Action declare_probe(Flags& flags);
 Action declare_tokenize(Flags& flags);
 Action declare_template(Flags& flags);
+Action declare_convert(Flags& flags);
 
 struct Command {
   const char* name;
@@ -41,6 +42,7 @@ inline constexpr Command kCommands[] = {
     {"probe", "Measure the peaks that this machine attains", declare_probe},
     {"tokenize", "Text to token ids and back", declare_tokenize},
     {"template", "Render a model's chat template", declare_template},
+    {"convert", "Write a model, or random weights of a known shape, as a GGUF file", declare_convert},
 };
 
 }  // namespace redline
