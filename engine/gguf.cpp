@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "engine/model_file_error.h"
 
@@ -69,8 +70,9 @@ class GgufFile::Reader {
 
   std::uint64_t offset() const { return offset_; }
   std::uint64_t remaining() const { return file_.bytes().size() - offset_; }
-  /// What is being read, for messages.
-  void set_item(std::string item) { item_ = std::move(item); }
+  /// What is being read, for messages: a "key" by its name, or by its number where that is yet to be read.
+  void set_item(const char* kind, std::string_view name) { item_ = {kind, name, kNoNumber}; }
+  void set_item(const char* kind, std::uint64_t number = kNoNumber) { item_ = {kind, {}, number}; }
 
   const std::byte* take(std::uint64_t bytes) {
     if (bytes > remaining())
@@ -101,18 +103,30 @@ class GgufFile::Reader {
     return count;
   }
   [[noreturn]] void fail(const std::string& expected, const std::string& found) const {
-    throw ModelFileError({file_.path(), item_, offset_}, expected, found);
+    throw ModelFileError({file_.path(), item_.text(), offset_}, expected, found);
   }
   /// An error about the `bytes` read last.
   [[noreturn]] void fail_back(std::uint64_t bytes, const std::string& expected,
                               const std::string& found) const {
-    throw ModelFileError({file_.path(), item_, offset_ - bytes}, expected, found);
+    throw ModelFileError({file_.path(), item_.text(), offset_ - bytes}, expected, found);
   }
 
  private:
+  static constexpr std::uint64_t kNoNumber = ~std::uint64_t{0};
+  struct Item {
+    const char* kind;
+    std::optional<std::string_view> name;
+    std::uint64_t number;
+
+    std::string text() const {
+      if (name) return kind + (" " + printable(*name));
+      return number == kNoNumber ? kind : kind + (" " + std::to_string(number));
+    }
+  };
+
   const MappedFile& file_;
   std::uint64_t offset_ = 0;
-  std::string item_ = "header";
+  Item item_ = {"header", {}, kNoNumber};
 };
 
 std::optional<std::uint32_t> gguf_type_id(DType dtype) {
@@ -121,7 +135,13 @@ std::optional<std::uint32_t> gguf_type_id(DType dtype) {
   return static_cast<std::uint32_t>(found - std::begin(kTensorTypes));
 }
 
-GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
+GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) { read(); }
+
+GgufFile::GgufFile(std::string name, std::span<const std::byte> bytes) : file_(std::move(name), bytes) {
+  read();
+}
+
+void GgufFile::read() {
   Reader reader(file_);
   if (std::memcmp(reader.take(4), "GGUF", 4) != 0) reader.fail_back(4, "the magic GGUF", "other bytes");
   version_ = reader.read<std::uint32_t>();
@@ -140,10 +160,10 @@ GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
 void GgufFile::read_metadata(Reader& reader, std::uint64_t num_keys) {
   values_.reserve(num_keys);
   for (std::uint64_t i = 0; i < num_keys; ++i) {
-    reader.set_item("key " + std::to_string(i));
+    reader.set_item("key", i);
     const auto key_offset = reader.offset();
     const auto key = reader.read_string();
-    reader.set_item("key " + printable(key));
+    reader.set_item("key", key);
     const auto value_offset = reader.offset();
     Value value{reader.read_type(), GgufType::kArray, 1, key_offset, 0};
     if (value.type == GgufType::kArray) {
@@ -184,9 +204,9 @@ void GgufFile::read_tensors(Reader& reader, std::uint64_t num_tensors) {
   tensors_.reserve(num_tensors);
   tensor_index_.reserve(num_tensors);
   for (std::uint64_t i = 0; i < num_tensors; ++i) {
-    reader.set_item("tensor " + std::to_string(i));
+    reader.set_item("tensor", i);
     const auto tensor_name = reader.read_string();
-    reader.set_item("tensor " + printable(tensor_name));
+    reader.set_item("tensor", tensor_name);
     if (!tensor_index_.emplace(tensor_name, i).second)
       reader.fail_back(tensor_name.size(), "each tensor once", "it twice");
     FileTensor tensor;

@@ -43,6 +43,8 @@ class GgufFile {
  public:
   /// Throws ModelFileError naming the key or tensor and its offset.
   explicit GgufFile(const std::filesystem::path& path);
+  /// The same of bytes in memory, which outlive this; `name` is the file's in messages.
+  GgufFile(std::string name, std::span<const std::byte> bytes);
   GgufFile(const GgufFile&) = delete;  // the tensors point at the mapping
   GgufFile& operator=(const GgufFile&) = delete;
 
@@ -84,6 +86,7 @@ class GgufFile {
   };
   class Reader;
 
+  void read();
   void read_metadata(Reader& reader, std::uint64_t num_keys);
   void read_tensors(Reader& reader, std::uint64_t num_tensors);
   void check_no_overlap() const;

@@ -184,7 +184,10 @@ void read_multipliers(const JsonFile& json, ModelConfig& config) {
 }  // namespace
 
 ModelConfig read_hf_config(const std::filesystem::path& config_json) {
-  const JsonFile json(config_json);
+  return read_hf_config(JsonFile(config_json));
+}
+
+ModelConfig read_hf_config(const JsonFile& json) {
   const Architecture& row = architecture(json);
   ModelConfig config;
   row.describe(config);

@@ -1,7 +1,9 @@
 #include "engine/json_file.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "engine/file_tensor.h"
@@ -41,6 +43,10 @@ Json parse_json_object(const std::string& file, std::string_view text, std::uint
     throw ModelFileError({file, {}, offset}, "a JSON object", json.type_name());
   } catch (const Json::parse_error& error) {
     throw ModelFileError({file, {}, offset + (error.byte > 0 ? error.byte - 1 : 0)}, "this is not JSON");
+  } catch (const Json::out_of_range& error) {  // a number that a double does not hold
+    const std::string_view message = error.what();
+    const std::string_view number = message.substr(std::min(message.find('\''), message.size()));
+    throw ModelFileError({file}, "numbers up to 1.8e308", printable(number));
   }
 }
 
@@ -49,6 +55,9 @@ JsonFile::JsonFile(const std::filesystem::path& path) : file_(path.string()) {
   object_ =
       parse_json_object(file_, {reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size()});
 }
+
+JsonFile::JsonFile(std::string name, std::string_view text)
+    : file_(std::move(name)), object_(parse_json_object(file_, text)) {}
 
 JsonFile::JsonFile(const JsonFile& parent, const std::string& key)
     : file_(parent.file_), prefix_(parent.prefix_ + key + ".") {

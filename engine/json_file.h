@@ -22,6 +22,8 @@ class JsonFile {
  public:
   /// Reads and parses a whole file. Throws ModelFileError.
   explicit JsonFile(const std::filesystem::path& path);
+  /// The same of a text in memory; `name` is the file's in messages.
+  JsonFile(std::string name, std::string_view text);
   /// The object at `key` of `parent`, whose file it shares.
   JsonFile(const JsonFile& parent, const std::string& key);
 

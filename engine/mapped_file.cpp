@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "engine/model_file_error.h"
 
@@ -92,15 +93,22 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path.string())
   errno = map_errno;
   if (mapping == MAP_FAILED) throw_errno(path_, "cannot map");
   bytes_ = {static_cast<const std::byte*>(mapping), size};
+  mapped_ = true;
   slot_ = name_mapping(path_, reinterpret_cast<std::uintptr_t>(mapping), size);
+}
+
+MappedFile::MappedFile(std::string name, std::span<const std::byte> bytes)
+    : path_(std::move(name)), bytes_(bytes) {
+  if (bytes_.empty()) throw ModelFileError({path_}, "the file is empty");
 }
 
 MappedFile::~MappedFile() {
   if (slot_ >= 0) mapping_slots[static_cast<std::size_t>(slot_)].begin.store(0);
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (mapped_) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 void MappedFile::release(std::span<const std::byte> range) const {
+  if (!mapped_) return;
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = (reinterpret_cast<std::uintptr_t>(range.data()) + page - 1) / page * page;
   const auto end = reinterpret_cast<std::uintptr_t>(range.data() + range.size()) / page * page;

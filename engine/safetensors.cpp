@@ -93,7 +93,14 @@ class TensorEntry {
 
 const char* name(SafetensorsType type) { return kTypes[static_cast<int>(type)].name; }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) { read(); }
+
+SafetensorsFile::SafetensorsFile(std::string name, std::span<const std::byte> bytes)
+    : file_(std::move(name), bytes) {
+  read();
+}
+
+void SafetensorsFile::read() {
   const auto bytes = file_.bytes();
   std::uint64_t header_bytes = 0;
   if (bytes.size() < sizeof header_bytes)

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "engine/file_tensor.h"
@@ -27,6 +29,8 @@ class SafetensorsFile {
  public:
   /// Throws ModelFileError naming the tensor.
   explicit SafetensorsFile(const std::filesystem::path& path);
+  /// The same of bytes in memory, which outlive this; `name` is the file's in messages.
+  SafetensorsFile(std::string name, std::span<const std::byte> bytes);
   SafetensorsFile(const SafetensorsFile&) = delete;  // the tensors point at the mapping
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
@@ -34,6 +38,8 @@ class SafetensorsFile {
   const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
 
  private:
+  void read();
+
   MappedFile file_;
   std::vector<SafetensorsTensor> tensors_;  // in the file's order
 };

@@ -32,6 +32,15 @@ TEST(MappedFile, RefusesWhatIsNoFileWithBytes) {
   EXPECT_EQ(message(directory.write("empty", "")), path + "/empty: the file is empty");
 }
 
+TEST(MappedFile, StandsForBytesInMemory) {
+  const std::string bytes(10, 'x');
+  const MappedFile file("name", std::as_bytes(std::span(bytes)));
+  file.release(file.bytes());
+  EXPECT_EQ(file.path(), "name");
+  EXPECT_EQ(file.bytes().data(), reinterpret_cast<const std::byte*>(bytes.data()));
+  EXPECT_THROW(MappedFile("name", {}), ModelFileError);
+}
+
 using MappedFileDeathTest = ::testing::Test;
 
 TEST(MappedFileDeathTest, EndsTheProcessByNameWhenTheFileShrinks) {

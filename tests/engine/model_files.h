@@ -38,6 +38,7 @@ class TemporaryDirectory {
   std::filesystem::path write(const std::string& name, std::string_view bytes) const {
     const auto file = path_ / name;
     std::filesystem::create_directories(file.parent_path());
+    std::filesystem::remove(file);  // file systems that flush a file written over are slow
     std::ofstream(file, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     return file;
   }
@@ -91,6 +92,12 @@ class GgufWriter {
   void add_tensor(const TensorToWrite& tensor) { tensors_.push_back(tensor); }
   void remove_tensors() { tensors_.clear(); }
 
+  struct Key {
+    std::string name, type, value;  // the latter two as the file holds them
+  };
+  std::vector<Key>& keys() { return keys_; }
+  std::vector<TensorToWrite>& tensors() { return tensors_; }
+
   std::string finish(std::uint64_t alignment = 32) {
     fields_.clear();
     out_ = "GGUF";
@@ -131,9 +138,6 @@ class GgufWriter {
   const std::vector<Field>& fields() const { return fields_; }
 
  private:
-  struct Key {
-    std::string name, type, value;
-  };
   static constexpr std::uint32_t kTypeNumbers[kNumDTypes] = {0,  1,  30, 8,  2,  3,  6,  7,
                                                              10, 11, 12, 13, 14, 20, 23, 39};
 

@@ -72,6 +72,7 @@ TEST(Safetensors, RefuseEachKindOfBadHeaderByName) {
       {entry("F32", "[-2]", "[0,8]"), 8, "expected a shape of sizes"},
       {entry("F32", "[2.0]", "[0,8]"), 8, "expected a shape of sizes"},
       {entry("F32", "2", "[0,8]"), 8, "expected shape as an array"},
+      {entry("F32", "[1e999]", "[0,8]"), 8, "expected numbers up to 1.8e308, found \"'1e999'\""},
       {entry("F32", "[4611686018427387905]", "[0,8]"), 8, "expected a shape within the data's 8 bytes"},
       {entry("F32", "[4294967296,4294967296]", "[0,0]"), 8, "expected a shape within the data's 8 bytes"},
       {entry("F32", "[2]", "[8,0]"), 8, "expected data_offsets within the data's 8 bytes, found [8,0]"},

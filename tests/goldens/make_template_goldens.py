@@ -13,7 +13,6 @@ import sys
 
 import jinja2
 import jinja2.ext
-from gguf import GGUFReader
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 NOW = datetime.datetime(2024, 11, 23, 2, 30, 58)
@@ -31,7 +30,8 @@ class Generation(jinja2.ext.Extension):
         return caller()
 
 
-def environment():
+def environment(now=NOW):
+    """jinja2 with Hugging Face's settings; `now`: what strftime_now takes for the time, the clock's where None."""
     def raise_exception(message):
         raise jinja2.exceptions.TemplateError(message)
 
@@ -42,7 +42,7 @@ def environment():
                                         extensions=[Generation, jinja2.ext.loopcontrols])
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
-    env.globals["strftime_now"] = NOW.strftime
+    env.globals["strftime_now"] = lambda format: (now or datetime.datetime.now()).strftime(format)
     return env
 
 
@@ -362,6 +362,8 @@ def main():
     for feature, snippets in SNIPPETS.items():
         for i, snippet in enumerate(snippets):
             record(f"{feature} {i}", snippet, DATA)
+    from gguf import GGUFReader
+
     real = GGUFReader(sys.argv[1]).fields["tokenizer.chat_template"].contents()
     for name, template in {"real": real, "chatml": CHATML, "headers": HEADERS, "alternating": ALTERNATING, "typescript": TYPESCRIPT}.items():
         for i, conversation in enumerate(CONVERSATIONS):

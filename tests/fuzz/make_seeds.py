@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Writes what the fuzz targets start from: small valid inputs, one folder and one dictionary a target.
+
+    make_seeds.py FOLDER
+"""
+import json
+import pathlib
+import struct
+import sys
+
+GOLDENS = pathlib.Path(__file__).resolve().parent.parent / "goldens"
+U32, F32, BOOL, STRING, ARRAY, U64, I32 = 4, 6, 7, 8, 9, 10, 5
+TENSOR_TYPES = {  # number: (elements, bytes) of a block
+    0: (1, 4), 1: (1, 2), 30: (1, 2), 8: (32, 34), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 10: (256, 84), 11: (256, 110),
+    12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 23: (256, 136), 39: (32, 17)}
+
+
+def string(text):
+    data = text if isinstance(text, bytes) else text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def value(type_, content):
+    if type_ == STRING:
+        return string(content)
+    return struct.pack({U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q"}[type_], content)
+
+
+def gguf(keys, tensors=(), version=3, alignment=32):
+    """keys: (name, type, value) or (name, (ARRAY, type), values); tensors: (name, type number, dimensions, innermost first)."""
+    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(keys))
+    for name, type_, content in keys:
+        out += string(name)
+        if isinstance(type_, tuple):
+            out += struct.pack("<IIQ", ARRAY, type_[1], len(content)) + b"".join(value(type_[1], v) for v in content)
+        else:
+            out += struct.pack("<I", type_) + value(type_, content)
+    data = b""
+    for name, number, dims in tensors:
+        data += b"\0" * (-len(data) % alignment)
+        elements = 1
+        for dim in dims:
+            elements *= dim
+        block, size = TENSOR_TYPES[number]
+        out += string(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims) + struct.pack("<IQ", number, len(data))
+        data += b"\x3c" * (elements // block * size)
+    return out + b"\0" * (-len(out) % alignment) + data
+
+
+def model_keys(architecture, **more):
+    sizes = {"block_count": 2, "embedding_length": 8, "feed_forward_length": 16, "attention.head_count": 4, "attention.head_count_kv": 2, "context_length": 64}
+    keys = [("general.architecture", STRING, architecture)] + [(f"{architecture}.{k}", U32, v) for k, v in sizes.items()]
+    keys += [(f"{architecture}.attention.layer_norm_rms_epsilon", F32, 1e-5), (f"{architecture}.rope.freq_base", F32, 1e4)]
+    for key, content in more.items():
+        type_ = STRING if isinstance(content, str) else F32 if isinstance(content, float) else U32
+        keys.append((f"{architecture}.{key.replace('__', '.')}", type_, content))
+    return keys
+
+
+def gguf_seeds():
+    embedding = ("token_embd.weight", 0, (8, 5))
+    for architecture in ("llama", "qwen2", "qwen3", "smollm3", "phi3", "granite", "olmo2"):
+        yield gguf(model_keys(architecture), [embedding])
+    yield gguf(model_keys("llama", rope__scaling__type="yarn", rope__scaling__factor=4.0, rope__scaling__original_context_length=16, vocab_size=5), [embedding])
+    yield gguf(model_keys("llama", rope__scaling__type="linear", rope__scaling__factor=4.0, attention__sliding_window=8), [embedding, ("rope_freqs.weight", 0, (1,))])
+    yield gguf(model_keys("phi3", rope__dimension_count=2, attention__key_length=4, attention__value_length=4), [embedding, ("rope_factors_long.weight", 0, (1,)), ("rope_factors_short.weight", 0, (1,))])
+    yield gguf(model_keys("granite", embedding_scale=12.0, residual_scale=0.2, attention__scale=0.01, logit_scale=8.0), [embedding, ("output.weight", 1, (8, 5))])
+    yield gguf([("general.architecture", STRING, "llama"), ("general.alignment", U32, 8)] + model_keys("llama")[1:], [embedding], version=2, alignment=8)
+    for number, (block, _) in TENSOR_TYPES.items():
+        yield gguf([("general.architecture", STRING, "llama")], [("a", number, (block, 2)), ("b", 0, (1,))])
+    yield gguf([("a", I32, -1), ("b", BOOL, True), ("c", U64, 7), ("d", (ARRAY, STRING), ["x", "", "yz"]), ("e", (ARRAY, F32), [1.0, 2.0]), ("f", (ARRAY, BOOL), [True, False])])
+
+
+def safetensors(header, data_bytes):
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text)) + text + b"\x3c" * data_bytes
+
+
+def safetensors_seeds():
+    def entry(dtype, shape, begin, end):
+        return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+    yield safetensors({}, 0)
+    for dtype, size in (("F32", 4), ("F16", 2), ("BF16", 2), ("F8_E4M3", 1), ("I32", 4), ("I64", 8), ("U8", 1)):
+        yield safetensors({"__metadata__": {"format": "pt"}, "a": entry(dtype, [2, 3], 0, 6 * size), "b": entry(dtype, [], 6 * size, 7 * size)}, 7 * size)
+    yield safetensors({"a": entry("F32", [0, 4], 0, 0), "b": entry("F32", [1], 0, 4), "model.layers.0.mlp.down_proj.weight": entry("BF16", [1, 2], 4, 8)}, 8)
+    yield safetensors(b'{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}   ', 2)
+
+
+def config_seeds():
+    seen = set()
+    for path in sorted(GOLDENS.glob("tiny/*/config.json")):
+        text = json.dumps(json.loads(path.read_text()), separators=(",", ":"))
+        if text not in seen:
+            seen.add(text)
+            yield text.encode()
+
+
+def alphabet(byte):
+    """GPT-2's letter for a byte."""
+    kept = [b for b in range(256) if 0x21 <= b <= 0x7E or 0xA1 <= b <= 0xAC or 0xAE <= b]
+    return chr(byte if byte in kept else 256 + [b for b in range(256) if b not in kept].index(byte))
+
+
+TEXTS = ["Hello, wörld 123!", "  aaaaaa\n\n\tab ab<s>ab </s>x", "你好 😀 it's", "", "\xff\x00a\u180e"]
+LETTERS = [alphabet(b) for b in b" \nabcdehlorw,!123'\xc3\xb6\xe4\xbd\xa0"]
+MERGES = [("a", "b"), ("l", "l"), ("a", "a"), ("aa", "aa"), (alphabet(32), "a"), ("h", "e"), ("he", "ll")]
+
+
+def tokenizer_seeds():
+    tokens = LETTERS + [a + b for a, b in MERGES]
+    added = [{"id": len(tokens) + i, "content": c, "special": i < 2, "normalized": i > 1, "lstrip": i == 1, "rstrip": i == 2, "single_word": i == 3}
+             for i, c in enumerate(["<s>", "</s>", "wörld", "ab"])]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {"type": "BPE", "vocab": {t: i for i, t in enumerate(tokens)}, "merges": [f"{a} {b}" for a, b in MERGES]}
+    split = {"type": "Split", "pattern": {"Regex": r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|\s+(?!\S)|\s+"}, "behavior": "Isolated", "invert": False}
+    template = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [len(tokens)], "tokens": ["<s>"]}}}
+    bases = [
+        {"model": model, "pre_tokenizer": byte_level},
+        {"model": model | {"merges": [list(m) for m in MERGES], "unk_token": "!", "ignore_merges": True}, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level | {"use_regex": False}]},
+         "added_tokens": added, "decoder": {"type": "ByteLevel"}, "post_processor": {"type": "Sequence", "processors": [byte_level, template]}},
+        {"model": model, "added_tokens": added, "normalizer": {"type": "NFC"}, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level]}},
+        {"model": {"type": "BPE", "byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>", "vocab": {t: i for i, t in enumerate(["<unk>", "<0x0A>", "<0xC3>", "\u2581", "a", "b", "ab", "\u2581a"])},
+                   "merges": ["a b", "\u2581 a"]}, "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+         "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}},
+        {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["\u2581", -2.0], ["a", -3.0], ["ab", -2.5], ["\u2581a", -4.0]]}, "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first"}},
+    ]
+    for i, base in enumerate(bases):
+        for text in TEXTS[: 5 if i < 2 else 1]:
+            yield json.dumps(base, ensure_ascii=False, separators=(",", ":")).encode() + b"\xff" + text.encode("latin-1", "ignore" if i % 2 else "replace")
+    for pre in ("default", "llama-bpe", "smollm", "qwen2"):
+        for text in TEXTS[:3]:
+            data = text.encode()
+            keys = [("tokenizer.ggml.model", STRING, "gpt2"), ("tokenizer.ggml.pre", STRING, pre), ("tokenizer.ggml.tokens", (ARRAY, STRING), tokens + ["<s>", "</s>"]),
+                    ("tokenizer.ggml.token_type", (ARRAY, I32), [1] * len(tokens) + [3, 4]), ("tokenizer.ggml.merges", (ARRAY, STRING), [f"{a} {b}" for a, b in MERGES]),
+                    ("tokenizer.ggml.bos_token_id", U32, len(tokens)), ("tokenizer.ggml.add_bos_token", BOOL, True)]
+            yield gguf(keys) + data + bytes([len(data)])
+    pieces = ["<unk>", "<s>", "</s>", "<0x0A>", "<0x61>", "\u2581", "a", "b", "ab", "\u2581a"]
+    yield gguf([("tokenizer.ggml.model", STRING, "llama"), ("tokenizer.ggml.tokens", (ARRAY, STRING), pieces), ("tokenizer.ggml.scores", (ARRAY, F32), [-float(i) for i in range(len(pieces))]),
+                ("tokenizer.ggml.token_type", (ARRAY, I32), [2, 3, 3, 6, 6] + [1] * 5), ("tokenizer.ggml.add_space_prefix", BOOL, True)]) + b"ab a" + bytes([4])
+
+
+def template_seeds():
+    goldens = json.loads((GOLDENS / "templates.json").read_text())
+    stored = set()
+    for case in goldens["cases"]:
+        text = case["template"]
+        if not isinstance(text, str):  # a whole program
+            if text["named"] in stored:
+                continue
+            stored.add(text["named"])
+            text = goldens["templates"][text["named"]]
+        variables = case.get("variables", goldens["data"])
+        yield text.encode() + b"\xff" + json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+WORDS = {
+    "gguf": ["GGUF", "general.architecture", "general.alignment", "llama", "qwen3", "phi3", "granite", "block_count", "rope.scaling.type", "yarn", "longrope", "attention.sliding_window",
+             "rope_factors_long.weight", "rope_factors_short.weight", "rope_freqs.weight", "token_embd.weight", "output.weight", "\\x00\\x00\\x00\\x80\\xff\\xff\\xff\\xff", "\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff", "\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x20"],
+    "safetensors": ['\\"dtype\\":', '\\"shape\\":', '\\"data_offsets\\":', "F32", "BF16", "F8_E4M3", "__metadata__", "18446744073709551615", "4294967296", "-1", "1e308", "[0,0]"],
+    "config": ["rope_scaling", "rope_parameters", "rope_type", "llama3", "yarn", "longrope", "short_factor", "long_factor", "factor", "layer_types", "no_rope_layers", "sliding_window", "use_sliding_window",
+               "partial_rotary_factor", "head_dim", "quantization_config", "true", "null", "1e308", "1e999", "-1", "16777216", "18446744073709551615", "model_type", "phi3", "smollm3", "granite", "olmo2"],
+    "tokenizer": ["vocab", "merges", "added_tokens", "pre_tokenizer", "pretokenizers", "normalizer", "decoder", "post_processor", "ByteLevel", "Split", "Digits", "Sequence", "TemplateProcessing", "Metaspace",
+                  "Unigram", "byte_fallback", "<0x-1>", "<0xFF>", "(?=", "(?<!", "\\\\p{L}+", "(a+)+$", "{1,3}", "\\\\K", "(?R)", "\\xe2\\x96\\x81", "\\xff", "single_word", "lstrip", "rstrip", "16777215"],
+    "template": ["{%", "%}", "{{", "}}", "{#", "#}", "-%}", "{%-", "{% if ", "{% endif %}", "{% for x in ", "{% endfor %}", "{% set ", "{% macro m() %}", "{% endmacro %}", "{% call ", "{% filter ", "namespace(", "loop.",
+                 "|tojson", "|map(", "|selectattr(", "|join(", "|replace(", "|indent(", "range(", " is ", " in ", " not ", " if ", " else ", "**", "//", "[::-1]", "raise_exception(", "strftime_now(", ".split(", ".format(",
+                 "messages", "9223372036854775807", "1e308", "\\xff", "[[[", "{% raw %}", "{% endraw %}", "{% generation %}", "caller()"],
+}
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    for target, seeds in {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "config": config_seeds, "tokenizer": tokenizer_seeds, "template": template_seeds}.items():
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for i, seed in enumerate(seeds()):
+            (folder / target / f"seed{i:03}").write_bytes(seed)
+        (folder / f"{target}.dict").write_text("".join(f'"{word}"\n' for word in WORDS[target]))
+
+
+if __name__ == "__main__":
+    main()
