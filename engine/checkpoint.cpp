@@ -11,6 +11,7 @@
 #include "engine/model_file_error.h"
 #include "engine/model_reference.h"
 #include "engine/tensor_names.h"
+#include "engine/tokenizer/tokenizer_gguf.h"
 #include "engine/tokenizer/tokenizer_json.h"
 
 namespace redline {
@@ -147,11 +148,12 @@ MatrixSource Checkpoint::matrix(TensorRole role, std::int64_t layer) const {
 }
 
 bool Checkpoint::has_tokenizer() const {
-  return gguf_ ? gguf_->find_string("tokenizer.ggml.model") != "no_vocab" : exists(path_ / "tokenizer.json");
+  return gguf_ ? gguf_->find_string("tokenizer.ggml.model") != "no_vocab"
+               : exists(path_ / "tokenizer.json") || exists(path_ / "tokenizer.model");
 }
 
 TokenizerSpec Checkpoint::tokenizer_spec() const {
-  return gguf_ ? gguf_tokenizer_spec(*gguf_) : load_tokenizer_json(path_);
+  return gguf_ ? gguf_tokenizer_spec(*gguf_) : load_tokenizer(path_);
 }
 
 }  // namespace redline

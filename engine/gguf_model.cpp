@@ -135,15 +135,6 @@ void read_multipliers(const GgufFile& gguf, const Architecture& row, ModelConfig
   }
 }
 
-TokenId token_id(const GgufFile& gguf, const char* key, std::size_t num_tokens) {
-  const auto id = gguf.find_int(key);
-  if (!id) return kNoToken;
-  if (*id == -1 || *id == 0xffffffff) return kNoToken;  // how writers say that there is none
-  if (*id < 0 || *id >= static_cast<std::int64_t>(num_tokens))
-    gguf.fail_key(key, "a token below " + std::to_string(num_tokens), std::to_string(*id));
-  return static_cast<TokenId>(*id);
-}
-
 }  // namespace
 
 ModelConfig gguf_model_config(const GgufFile& gguf) {
@@ -199,46 +190,6 @@ ModelConfig gguf_model_config(const GgufFile& gguf) {
     keys.fail("vocab_size", "the embedding's " + std::to_string(config.vocab_size) + " rows",
               std::to_string(*vocab_size));
   return config;
-}
-
-TokenizerSpec gguf_tokenizer_spec(const GgufFile& gguf) {
-  TokenizerSpec spec;
-  spec.source = gguf.file().path();
-  const auto model = gguf.find_string("tokenizer.ggml.model").value_or("");
-  if (model != "gpt2")
-    gguf.fail_key("tokenizer.ggml.model", "\"gpt2\" (byte-level BPE)",
-                  model.empty() ? "nothing" : printable(model));
-  const auto pre = gguf.find_string("tokenizer.ggml.pre").value_or("default");
-  if (!set_pre_tokenizer(spec, pre))
-    gguf.fail_key("tokenizer.ggml.pre", "one of " + known_pre_tokenizers(), printable(pre));
-  auto tokens = gguf.find_strings("tokenizer.ggml.tokens");
-  if (!tokens || tokens->empty() || tokens->size() > static_cast<std::size_t>(kMaxSize))
-    gguf.fail_key("tokenizer.ggml.tokens", "1 to 2^24 tokens",
-                  tokens ? std::to_string(tokens->size()) : "none");
-  spec.tokens = std::move(*tokens);
-  auto merges = gguf.find_strings("tokenizer.ggml.merges");
-  if (!merges) gguf.fail_key("tokenizer.ggml.merges", "merges", "none");
-  spec.merges = std::move(*merges);
-  const auto types = gguf.find_ints("tokenizer.ggml.token_type").value_or(std::vector<std::int64_t>());
-  if (!types.empty() && types.size() != spec.tokens.size())
-    gguf.fail_key("tokenizer.ggml.token_type", std::to_string(spec.tokens.size()) + " types",
-                  std::to_string(types.size()));
-  constexpr std::int64_t kControl = 3, kUserDefined = 4;
-  for (std::size_t id = 0; id < types.size(); ++id)
-    if (types[id] == kControl || types[id] == kUserDefined)
-      spec.added_tokens.push_back(
-          {.id = static_cast<TokenId>(id), .content = spec.tokens[id], .special = types[id] == kControl});
-  spec.add_bos = gguf.find_bool("tokenizer.ggml.add_bos_token").value_or(spec.add_bos);
-  spec.add_eos = gguf.find_bool("tokenizer.ggml.add_eos_token").value_or(spec.add_eos);
-  const auto id_of = [&](const char* key) { return token_id(gguf, key, spec.tokens.size()); };
-  spec.bos_id = id_of("tokenizer.ggml.bos_token_id");
-  spec.eos_id = id_of("tokenizer.ggml.eos_token_id");
-  spec.pad_id = id_of("tokenizer.ggml.padding_token_id");
-  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
-    if (const TokenId id = id_of(key); id != kNoToken) spec.end_of_generation_ids.push_back(id);
-  spec.chat_template = gguf.find_string("tokenizer.chat_template").value_or("");
-  add_end_of_generation_ids(spec);
-  return spec;
 }
 
 }  // namespace redline

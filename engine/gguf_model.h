@@ -3,15 +3,11 @@
 
 #include "engine/gguf.h"
 #include "engine/model_config.h"
-#include "engine/tokenizer/tokenizer_spec.h"
 
 namespace redline {
 
 /// The configuration in `<architecture>.*`, rope_freqs.weight and rope_factors_*.weight; its name is left
 /// empty. Throws ModelFileError naming the key, for an architecture or a feature that is not supported too.
 ModelConfig gguf_model_config(const GgufFile& gguf);
-
-/// The tokenizer in `tokenizer.ggml.*`. Throws ModelFileError naming the key.
-TokenizerSpec gguf_tokenizer_spec(const GgufFile& gguf);
 
 }  // namespace redline

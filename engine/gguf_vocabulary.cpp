@@ -4,15 +4,21 @@
 #include <vector>
 
 #include "engine/model_file_error.h"
+#include "engine/tokenizer/gguf_pre_tokenizers.h"
 
 namespace redline {
 
 void add_vocabulary(GgufOutput& out, const TokenizerSpec& spec, std::int64_t vocab_size) {
   constexpr std::int32_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
+  if (spec.model != TokenModelKind::kBpe || !spec.byte_level)
+    throw ModelFileError({.file = spec.source, .item = "model"}, "byte-level BPE", "another tokenizer");
   const std::string pre = pre_tokenizer_name(spec);
-  if (pre.empty())
+  if (pre.empty()) {
+    const Split* split =
+        spec.pre_tokenizer.empty() ? nullptr : std::get_if<Split>(&spec.pre_tokenizer.front());
     throw ModelFileError({.file = spec.source, .item = "pre-tokenizer"}, "one that GGUF has a name for",
-                         spec.split_patterns.empty() ? "none" : spec.split_patterns.front());
+                         split ? split->pattern : "another");
+  }
   std::vector<std::string> tokens = spec.tokens;
   std::vector<std::int32_t> types(tokens.size(), kNormal);
   for (const AddedToken& token : spec.added_tokens)
@@ -42,8 +48,8 @@ void add_vocabulary(GgufOutput& out, const TokenizerSpec& spec, std::int64_t voc
              id);  // GGUF has one more; llama.cpp knows the others by their names
       break;
     }
-  out.add_bool("tokenizer.ggml.add_bos_token", spec.add_bos);
-  out.add_bool("tokenizer.ggml.add_eos_token", spec.add_eos);
+  out.add_bool("tokenizer.ggml.add_bos_token", !spec.prefix_ids.empty());
+  out.add_bool("tokenizer.ggml.add_eos_token", !spec.suffix_ids.empty());
   if (!spec.chat_template.empty()) out.add_string("tokenizer.chat_template", spec.chat_template);
 }
 

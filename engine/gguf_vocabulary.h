@@ -1,4 +1,5 @@
-// A tokenizer as the keys of a GGUF file: the opposite of gguf_tokenizer_spec (engine/gguf_model.h).
+// A tokenizer as the keys of a GGUF file: the opposite of gguf_tokenizer_spec
+// (engine/tokenizer/tokenizer_gguf.h).
 #pragma once
 
 #include <cstdint>

@@ -91,13 +91,14 @@ Regex::Matcher::Matcher(const Regex& regex)
   if (!data_ || !context_) throw std::bad_alloc();
 }
 
-std::optional<Regex::Match> Regex::Matcher::find(std::string_view text, std::size_t start) {
+std::optional<Regex::Match> Regex::Matcher::find(std::string_view text, std::size_t start, Empty empty) {
   const auto length = static_cast<std::uint32_t>(std::min<std::size_t>(text.size() - start, 10'000'000));
   pcre2_set_match_limit(context_.get(), 1'000'000 + 16 * length);
   pcre2_set_heap_limit(context_.get(), 64 * 1024 + length);  // KiB
   const auto match = [&](std::uint32_t options) {
     return pcre2_match(regex_.code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start,
-                       PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY | options, data_.get(), context_.get());
+                       PCRE2_NO_UTF_CHECK | (empty == Empty::kNever ? PCRE2_NOTEMPTY : 0) | options,
+                       data_.get(), context_.get());
   };
   int result = match(0);
   if (result == PCRE2_ERROR_JIT_STACKLIMIT) result = match(PCRE2_NO_JIT);  // the interpreter's stack is heap
@@ -106,7 +107,7 @@ std::optional<Regex::Match> Regex::Matcher::find(std::string_view text, std::siz
     throw std::runtime_error("a pattern failed on a text of " + std::to_string(text.size()) +
                              " bytes at byte " + std::to_string(start) + ": " + message_of(result));
   const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data_.get());
-  if (range[0] < start || range[1] <= range[0])  // \K can do that
+  if (range[0] < start || range[1] < range[0])  // \K can do that
     throw std::runtime_error("a pattern matched backwards at byte " + std::to_string(start));
   return Match{range[0], range[1]};
 }

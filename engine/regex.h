@@ -20,6 +20,8 @@ class Regex {
   struct Match {
     std::size_t begin, end;
   };
+  /// Whether a match may be empty.
+  enum class Empty { kNever, kMatches };
 
   /// Throws std::invalid_argument with PCRE2's message and the place in the pattern.
   explicit Regex(const std::string& pattern);
@@ -32,10 +34,9 @@ class Regex {
   class Matcher {
    public:
     explicit Matcher(const Regex& regex);
-    /// The leftmost match in text[start..] that is not empty. Requires valid UTF-8 and `start` on a
-    /// character. Throws std::runtime_error where the pattern backtracks beyond a limit that grows with the
-    /// text.
-    std::optional<Match> find(std::string_view text, std::size_t start);
+    /// The leftmost match in text[start..]. Requires valid UTF-8 and `start` on a character or the end.
+    /// Throws std::runtime_error where the pattern backtracks beyond a limit that grows with the text.
+    std::optional<Match> find(std::string_view text, std::size_t start, Empty empty = Empty::kNever);
 
    private:
     struct Free {

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "engine/gguf_model.h"
+#include "engine/tokenizer/tokenizer_gguf.h"
 #include "tests/engine/real_model.h"
 
 namespace redline {

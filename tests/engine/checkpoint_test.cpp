@@ -43,7 +43,7 @@ TEST(Checkpoint, ReadsTheRealModelsTokenizer) {
   EXPECT_EQ(spec.merges.front(), "\u0120 t");
   EXPECT_EQ(spec.bos_id, 1);
   EXPECT_EQ(spec.eos_id, 2);
-  EXPECT_FALSE(spec.add_bos);
+  EXPECT_TRUE(spec.prefix_ids.empty());
   EXPECT_EQ(spec.added_tokens.front().content, "<|endoftext|>");
   EXPECT_TRUE(spec.added_tokens.front().special);
   EXPECT_EQ(spec.chat_template.substr(0, 30), "{% for message in messages %}{");

@@ -6,9 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "engine/gguf_model.h"
 #include "engine/model_file_error.h"
 #include "engine/tokenizer/detokenizer.h"
+#include "engine/tokenizer/gguf_pre_tokenizers.h"
+#include "engine/tokenizer/tokenizer_gguf.h"
 #include "engine/tokenizer/tokenizer_json.h"
 #include "tests/engine/real_model.h"
 
@@ -23,7 +24,7 @@ const Tokenizer& smollm2() {
 }
 
 const Tokenizer& llama3() {
-  static const Tokenizer tokenizer(load_tokenizer_json(kGoldens / "llama3"));
+  static const Tokenizer tokenizer(load_tokenizer(kGoldens / "llama3"));
   return tokenizer;
 }
 
@@ -56,9 +57,9 @@ TEST(Tokenizer, ReadsSpecialTokensFromBothFormats) {
   EXPECT_EQ(smollm2().spec().end_of_generation_ids, (std::vector<TokenId>{0, 2}));
   EXPECT_TRUE(smollm2().is_special(0));
   EXPECT_FALSE(smollm2().is_special(100));
-  EXPECT_FALSE(smollm2().spec().add_bos);
+  EXPECT_TRUE(smollm2().spec().prefix_ids.empty());
 
-  EXPECT_TRUE(llama3().spec().add_bos);
+  EXPECT_EQ(llama3().spec().prefix_ids.size(), 1u);
   EXPECT_EQ(llama3().piece(llama3().spec().bos_id), "<|begin_of_text|>");
   EXPECT_EQ(llama3().spec().end_of_generation_ids.size(), 2u);
   EXPECT_TRUE(llama3().is_end_of_generation(llama3().spec().eos_id));
@@ -163,25 +164,25 @@ TEST(Tokenizer, RejectsABadDescriptionNamingTheEntry) {
             "file: added token '<x>': expected an id below 1, found 1");
   EXPECT_EQ(message({.tokens = {"a"}, .eos_id = 7}),
             "file: special token ids: expected an id below 1, found 7");
-  EXPECT_EQ(message({.tokens = {"a"}, .split_patterns = {"a(b"}}),
+  EXPECT_EQ(message({.tokens = {"a"}, .pre_tokenizer = {Split{"a(b"}}}),
             "file: pre-tokenizer: pattern 'a(b', at 3: missing closing parenthesis");
 }
 
 TEST(Tokenizer, APatternThatBacktracksWithoutEndFails) {
-  const Tokenizer tokenizer({.tokens = {"a"}, .split_patterns = {"(?:a|aa)+[0-9]"}});
+  const Tokenizer tokenizer({.tokens = {"a"}, .pre_tokenizer = {Split{"(?:a|aa)+[0-9]"}}});
   EXPECT_THROW(tokenizer.encode(std::string(4000, 'a')), std::runtime_error);
 }
 
-TEST(TokenizerSpec, EveryNamedPreTokenizerCompiles) {
-  std::stringstream names(known_pre_tokenizers());
-  int num_names = 0;
-  for (std::string name; std::getline(names >> std::ws, name, ',');) {
+TEST(TokenizerSpec, EveryNamedPreTokenizerCompilesAndIsInTheTable) {
+  std::ifstream page(std::filesystem::path(REDLINE_SOURCE_DIR) / "docs/models.md");
+  const std::string text(std::istreambuf_iterator<char>(page), {});
+  ASSERT_GE(known_pre_tokenizers().size(), 40u);
+  for (const std::string_view name : known_pre_tokenizers()) {
     TokenizerSpec spec{.tokens = {"a"}};
     ASSERT_TRUE(set_pre_tokenizer(spec, name)) << name;
     EXPECT_NO_THROW(Tokenizer{spec}) << name;
-    ++num_names;
+    EXPECT_NE(text.find("`" + std::string(name) + "`"), std::string::npos) << name;
   }
-  EXPECT_GE(num_names, 5);
   TokenizerSpec spec;
   EXPECT_FALSE(set_pre_tokenizer(spec, "no-such-name"));
 }
