@@ -16,26 +16,25 @@ namespace {
 constexpr cpu::KernelTable kPortable = {
     "portable",
     {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable, &cpu::kQ8_0Portable, &cpu::kQ4_0Portable,
-     &cpu::kQ4_1Portable, &cpu::kQ5_0Plain, &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain,
-     &cpu::kQ4_KPlain, &cpu::kQ5_KPlain, &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain,
-     &cpu::kMXFP4Plain, &cpu::kF8E4M3Plain},
+     &cpu::kQ4_1Portable, &cpu::kQ5_0Portable, &cpu::kQ5_1Portable, &cpu::kQ2_KPortable, &cpu::kQ3_KPortable,
+     &cpu::kQ4_KPortable, &cpu::kQ5_KPortable, &cpu::kQ6_KPortable, &cpu::kIQ4_NLPortable,
+     &cpu::kIQ4_XSPortable, &cpu::kMXFP4Portable, &cpu::kF8E4M3Plain},
     &cpu::kAttentionPortable,
     &cpu::kElementwisePortable};
 #if defined(__x86_64__)
 constexpr cpu::KernelTable kAvx2 = {
     "avx2",
     {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2,
-     &cpu::kQ5_0Plain, &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain, &cpu::kQ4_KPlain,
-     &cpu::kQ5_KPlain, &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain, &cpu::kMXFP4Plain,
-     &cpu::kF8E4M3Plain},
+     &cpu::kQ5_0Avx2, &cpu::kQ5_1Avx2, &cpu::kQ2_KAvx2, &cpu::kQ3_KAvx2, &cpu::kQ4_KAvx2, &cpu::kQ5_KAvx2,
+     &cpu::kQ6_KAvx2, &cpu::kIQ4_NLAvx2, &cpu::kIQ4_XSAvx2, &cpu::kMXFP4Avx2, &cpu::kF8E4M3Plain},
     &cpu::kAttentionAvx2,
     &cpu::kElementwiseAvx2};
 constexpr cpu::KernelTable kAvx512 = {
     "avx512",
     {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512, &cpu::kQ8_0Avx512, &cpu::kQ4_0Avx512,
-     &cpu::kQ4_1Avx512, &cpu::kQ5_0Plain, &cpu::kQ5_1Plain, &cpu::kQ2_KPlain, &cpu::kQ3_KPlain,
-     &cpu::kQ4_KPlain, &cpu::kQ5_KPlain, &cpu::kQ6_KPlain, &cpu::kIQ4_NLPlain, &cpu::kIQ4_XSPlain,
-     &cpu::kMXFP4Plain, &cpu::kF8E4M3Plain},
+     &cpu::kQ4_1Avx512, &cpu::kQ5_0Avx512, &cpu::kQ5_1Avx512, &cpu::kQ2_KAvx512, &cpu::kQ3_KAvx512,
+     &cpu::kQ4_KAvx512, &cpu::kQ5_KAvx512, &cpu::kQ6_KAvx512, &cpu::kIQ4_NLAvx512, &cpu::kIQ4_XSAvx512,
+     &cpu::kMXFP4Avx512, &cpu::kF8E4M3Plain},
     &cpu::kAttentionAvx512,
     &cpu::kElementwiseAvx512};
 #endif

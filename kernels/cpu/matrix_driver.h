@@ -152,7 +152,7 @@ constexpr MatrixKernel kernel(PanelFormat format, ComputeType compute) {
 struct Quantized32 {
   __m256i q;
   float scale;
-  int32_t sum;  // of q
+  int32_t sums[2];  // of q's halves
 };
 
 inline Quantized32 quantize_32(const float* x) {
@@ -170,40 +170,12 @@ inline Quantized32 quantize_32(const float* x) {
                 i2 = _mm256_cvtps_epi32(_mm256_mul_ps(x2, inverse)),
                 i3 = _mm256_cvtps_epi32(_mm256_mul_ps(x3, inverse));
   const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(i0, i1), _mm256_packs_epi32(i2, i3));
-  const __m256i sum8 = _mm256_add_epi32(_mm256_add_epi32(i0, i1), _mm256_add_epi32(i2, i3));
-  __m128i sum4 = _mm_add_epi32(_mm256_castsi256_si128(sum8), _mm256_extracti128_si256(sum8, 1));
-  sum4 = _mm_add_epi32(sum4, _mm_shuffle_epi32(sum4, 0x4e));
-  return {_mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), largest / 127.0f,
-          _mm_cvtsi128_si32(_mm_add_epi32(sum4, _mm_shuffle_epi32(sum4, 0xb1)))};
-}
-
-/// T rows of 32 k for kernels that multiply unsigned weights u = q + offset: sum(q a) = sum(u a) - offset
-/// sum(a). `sum` is -offset sum(a) as int32 (offset 8 for Q4_0, 128 for Q8_0); for Q4_1 it is scale x sum(a)
-/// as float.
-template <int T>
-struct QuantizedTile {
-  int8_t q[8][T][4];
-  float scale[T];
-  int32_t sum[T];
-};
-
-template <DType kType, int T>
-void prepare_quantized(std::byte* out, const float* x, int64_t x_stride, int64_t blocks) {
-  auto* tile = reinterpret_cast<QuantizedTile<T>*>(out);
-  for (int64_t b = 0; b < blocks; ++b, ++tile)
-    for (int t = 0; t < T; ++t) {
-      const Quantized32 block = quantize_32(x + t * x_stride + 32 * b);
-      alignas(32) int8_t bytes[32];
-      _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), block.q);
-      for (int q = 0; q < 8; ++q) memcpy(tile->q[q][t], bytes + 4 * q, 4);
-      tile->scale[t] = block.scale;
-      if constexpr (kType == DType::kQ4_1) {
-        const float scaled = block.scale * static_cast<float>(block.sum);
-        memcpy(&tile->sum[t], &scaled, 4);
-      } else {
-        tile->sum[t] = (kType == DType::kQ4_0 ? -8 : -128) * block.sum;
-      }
-    }
+  const __m256i halves = _mm256_hadd_epi32(_mm256_add_epi32(i0, i1), _mm256_add_epi32(i2, i3));
+  __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+  sums = _mm_hadd_epi32(sums, sums);
+  return {_mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)),
+          largest / 127.0f,
+          {_mm_cvtsi128_si32(sums), _mm_extract_epi32(sums, 1)}};
 }
 
 }  // namespace

@@ -62,16 +62,6 @@ constexpr MatrixKernel kernel() {
 
 }  // namespace
 
-constinit const MatrixKernel kQ5_0Plain = kernel<DType::kQ5_0>();
-constinit const MatrixKernel kQ5_1Plain = kernel<DType::kQ5_1>();
-constinit const MatrixKernel kQ2_KPlain = kernel<DType::kQ2_K>();
-constinit const MatrixKernel kQ3_KPlain = kernel<DType::kQ3_K>();
-constinit const MatrixKernel kQ4_KPlain = kernel<DType::kQ4_K>();
-constinit const MatrixKernel kQ5_KPlain = kernel<DType::kQ5_K>();
-constinit const MatrixKernel kQ6_KPlain = kernel<DType::kQ6_K>();
-constinit const MatrixKernel kIQ4_NLPlain = kernel<DType::kIQ4_NL>();
-constinit const MatrixKernel kIQ4_XSPlain = kernel<DType::kIQ4_XS>();
-constinit const MatrixKernel kMXFP4Plain = kernel<DType::kMXFP4>();
 constinit const MatrixKernel kF8E4M3Plain = kernel<DType::kF8E4M3>();
 
 }  // namespace redline::cpu

@@ -2,9 +2,13 @@
 // rows' own bytes and is read front to back.
 //
 // Floats: [k][R], or as pairs [k / 2][R][2] (k rounded up to even) for kernels that multiply bf16 pairs.
-// Quantised: blocks of 32 k, each the R scales (fp16), for Q4_1 the R minima, then quads [quad][R][4 bytes]:
-// Q8_0 has 8 quads of int8; Q4_x has 4, whose byte i holds k = 4 quad + i low and k = 16 + 4 quad + i high. A
-// 32-bit lane is one row's quad, met by a broadcast quad of activations.
+// Quantised: unit after unit, each a block of every row: first the fields of the header, each [R], then lanes
+// [lane][R] of 32 bits. A lane is one row's: its byte i belongs to element i of a quad, four consecutive k,
+// and is met by a broadcast quad of activations. A subblock's 32 k are quads 0 to 7. What a lane holds of
+// each of its four bytes:
+//   bytes    8 bits of one quad                nibbles  quad 2 l in the low four bits, quad 2 l + 1 in the
+//   high pairs    quads 4 l to 4 l + 3, 2 bits each bits     all eight quads, one bit each
+// K types begin with the lanes of their integer scales, as the block packs those.
 #pragma once
 
 #include <cstddef>
@@ -21,12 +25,27 @@ struct PanelFormat {
   bool whole_blocks = false;  // [block][R][the block's own bytes], for kernels that take blocks as they are
 };
 
+/// Of a quantised type: bytes of a row's header, and how many lanes of each kind its unit has. A subblock's
+/// lanes lie together: bits, pairs, nibbles, bytes.
 template <DType kType>
-struct BlockLayout {
-  static constexpr int kHeaderHalves = kType == DType::kQ4_1 ? 2 : 1;
-  static constexpr int kHeaderBytes = 2 * kHeaderHalves;
-  static constexpr int kQuads = kType == DType::kQ8_0 ? 8 : 4;
-  static constexpr int kBytes = kHeaderBytes + 4 * kQuads;  // of one row: the type's own block
+struct PanelUnit {
+  static constexpr DTypeTraits kTraits = traits(kType);
+  static constexpr bool is(auto... types) { return ((kType == types) || ...); }
+
+  static constexpr int kSubblocks = kTraits.block_elements / 32;
+  static constexpr int kBitLanes = is(DType::kQ5_0, DType::kQ5_1, DType::kQ5_K, DType::kQ3_K) ? 1 : 0;
+  static constexpr int kPairLanes = is(DType::kQ2_K, DType::kQ3_K, DType::kQ6_K) ? 2 : 0;
+  static constexpr int kByteLanes = is(DType::kQ8_0) ? 8 : 0;
+  static constexpr int kNibbleLanes = is(DType::kQ2_K, DType::kQ3_K, DType::kQ8_0) ? 0 : 4;
+  static constexpr int kSubblockLanes = kBitLanes + kPairLanes + kNibbleLanes + kByteLanes;
+  static constexpr int kScaleLanes = is(DType::kQ2_K, DType::kQ6_K)                 ? 4
+                                     : is(DType::kQ3_K, DType::kQ4_K, DType::kQ5_K) ? 3
+                                     : is(DType::kIQ4_XS)                           ? 1
+                                                                                    : 0;
+  static constexpr int kBytes = kTraits.block_bytes;  // of one row
+  static constexpr int kHeaderBytes = kBytes - 4 * (kScaleLanes + kSubblocks * kSubblockLanes);
+  // One byte, or one or two halves.
+  static_assert(kHeaderBytes == 1 || kHeaderBytes == 2 || kHeaderBytes == 4);
 };
 
 /// Bytes of a panel of k columns.

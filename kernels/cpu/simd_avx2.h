@@ -31,6 +31,34 @@ inline __m256i broadcast_quad(const void* p) {
   return _mm256_set1_epi32(quad);
 }
 
+/// The vectors that codec.h reads panels of 16 rows with.
+struct Avx2 {
+  using Int = __m256i;
+  using Float = __m256;
+  static constexpr int kWidth = 8;
+  static Int load(const void* p) { return load_256(p); }
+  static Int broadcast(int x) { return _mm256_set1_epi32(x); }
+  static Int shift_left(Int x, int count) { return _mm256_slli_epi32(x, count); }
+  static Int shift_right(Int x, int count) { return _mm256_srli_epi32(x, count); }
+  static Int sign_extend_byte(Int x) { return _mm256_srai_epi32(_mm256_slli_epi32(x, 24), 24); }
+  static Int bit_and(Int a, Int b) { return _mm256_and_si256(a, b); }
+  static Int bit_or(Int a, Int b) { return _mm256_or_si256(a, b); }
+  static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
+  static Int look_up(const int8_t* table, Int indices) {
+    const __m128i codes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(codes), indices);
+  }
+  static Float as_float(Int x) { return _mm256_castsi256_ps(x); }
+  static Float half_of(Float x) { return _mm256_mul_ps(x, _mm256_set1_ps(0.5f)); }
+  static Float load_halves(const void* p) { return load_half8(p); }
+  static Int load_u16(const void* p) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  static Int load_u8(const void* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+  }
+};
+
 /// Eight lanes for the functions of lanes_math.h: a panel's half is no wider.
 struct Lanes8 {
   __m256 v;

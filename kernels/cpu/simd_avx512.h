@@ -18,6 +18,35 @@ inline __m512i broadcast_quad16(const void* p) {
   return _mm512_set1_epi32(quad);
 }
 
+/// The vectors that codec.h reads panels of 32 rows with.
+struct Avx512 {
+  using Int = __m512i;
+  using Float = __m512;
+  static constexpr int kWidth = 16;
+  static Int load(const void* p) { return load_512(p); }
+  static Int broadcast(int x) { return _mm512_set1_epi32(x); }
+  static Int shift_left(Int x, int count) { return _mm512_sllv_epi32(x, _mm512_set1_epi32(count)); }
+  static Int shift_right(Int x, int count) { return _mm512_srlv_epi32(x, _mm512_set1_epi32(count)); }
+  static Int sign_extend_byte(Int x) {
+    const Int sign = broadcast(128);
+    return _mm512_sub_epi32(_mm512_xor_si512(bit_and(x, broadcast(255)), sign), sign);
+  }
+  static Int bit_and(Int a, Int b) { return _mm512_and_si512(a, b); }
+  static Int bit_or(Int a, Int b) { return _mm512_or_si512(a, b); }
+  static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
+  static Int look_up(const int8_t* table, Int indices) {
+    const __m128i codes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(codes), indices);
+  }
+  static Float as_float(Int x) { return _mm512_castsi512_ps(x); }
+  static Float half_of(Float x) { return _mm512_mul_ps(x, _mm512_set1_ps(0.5f)); }
+  static Float load_halves(const void* p) { return load_half16(p); }
+  static Int load_u16(const void* p) { return _mm512_cvtepu16_epi32(load_256(p)); }
+  static Int load_u8(const void* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+};
+
 /// acc + the two products of bf16 in every lane.
 inline __m512 dot_bf16(__m512 acc, __m512 w, __m512 x) {
   __m512bh wb, xb;

@@ -8,6 +8,16 @@
 #define kQ8_0Avx512 kQ8_0Avx512Emulated
 #define kQ4_0Avx512 kQ4_0Avx512Emulated
 #define kQ4_1Avx512 kQ4_1Avx512Emulated
+#define kQ5_0Avx512 kQ5_0Avx512Emulated
+#define kQ5_1Avx512 kQ5_1Avx512Emulated
+#define kQ2_KAvx512 kQ2_KAvx512Emulated
+#define kQ3_KAvx512 kQ3_KAvx512Emulated
+#define kQ4_KAvx512 kQ4_KAvx512Emulated
+#define kQ5_KAvx512 kQ5_KAvx512Emulated
+#define kQ6_KAvx512 kQ6_KAvx512Emulated
+#define kIQ4_NLAvx512 kIQ4_NLAvx512Emulated
+#define kIQ4_XSAvx512 kIQ4_XSAvx512Emulated
+#define kMXFP4Avx512 kMXFP4Avx512Emulated
 #include "kernels/cpu/matrix_float_avx512.cpp"
-#include "kernels/cpu/matrix_int8_avx512.cpp"
+#include "kernels/cpu/matrix_quantized_avx512.cpp"
 #endif

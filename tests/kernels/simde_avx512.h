@@ -44,6 +44,19 @@ inline simde__m512 int32_to_float(simde__m512i integers) {
   return simde__m512_from_private(out);
 }
 
+template <class Integers>
+inline simde__m512i widened(const Integers& integers) {
+  simde__m512i_private out;
+  for (int i = 0; i < 16; ++i) out.u32[i] = integers[i];
+  return simde__m512i_from_private(out);
+}
+inline simde__m512i widened_u16(simde__m256i integers) {
+  return widened(simde__m256i_to_private(integers).u16);
+}
+inline simde__m512i widened_u8(simde__m128i integers) {
+  return widened(simde__m128i_to_private(integers).u8);
+}
+
 }  // namespace redline::simde
 #define _mm512_maskz_loadu_ps(mask, from) redline::simde::masked_load(mask, from)
 #define _mm512_mask_storeu_ps(to, mask, x) redline::simde::masked_store(to, mask, x)
@@ -51,3 +64,5 @@ inline simde__m512 int32_to_float(simde__m512i integers) {
 #undef _mm512_cvtepi32_ps
 #define _mm512_cvtph_ps(halves) redline::simde::half_to_float(halves)
 #define _mm512_cvtepi32_ps(integers) redline::simde::int32_to_float(integers)
+#define _mm512_cvtepu16_epi32(integers) redline::simde::widened_u16(integers)
+#define _mm512_cvtepu8_epi32(integers) redline::simde::widened_u8(integers)
