@@ -18,21 +18,10 @@ class ModelFileError : public std::runtime_error {
     std::optional<std::uint64_t> offset = {};
   };
 
-  /// "FILE: ITEM, at byte OFFSET: PROBLEM".
-  ModelFileError(const Where& where, const std::string& problem)
-      : std::runtime_error(prefix(where) + problem) {}
+  /// "FILE: ITEM, at byte OFFSET: PROBLEM". Long texts are cut, control characters left out.
+  ModelFileError(const Where& where, const std::string& problem);
   /// "FILE: ITEM, at byte OFFSET: expected EXPECTED, found FOUND".
-  ModelFileError(const Where& where, const std::string& expected, const std::string& found)
-      : std::runtime_error(prefix(where) + "expected " + expected + ", found " + found) {}
-
- private:
-  static std::string prefix(const Where& where) {
-    std::string text = where.file + ": ";
-    if (!where.item.empty()) text += where.item;
-    if (where.offset)
-      text += (where.item.empty() ? "at byte " : ", at byte ") + std::to_string(*where.offset);
-    return where.item.empty() && !where.offset ? text : text + ": ";
-  }
+  ModelFileError(const Where& where, const std::string& expected, const std::string& found);
 };
 
 }  // namespace redline

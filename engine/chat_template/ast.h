@@ -38,7 +38,7 @@ struct Expression {
     kConditional,  // operands[0] if operands[1] else operands[2] (may be null)
   };
   Kind kind;
-  int line;
+  int line;  // jinja2's: of a chain of operators, where it starts
   std::string text = {};
   Value value = {};
   std::vector<ExpressionPtr> operands = {};
@@ -68,7 +68,7 @@ struct Statement {
     kContinue
   };
   Kind kind;
-  int line;
+  int line;  // that errors name: of the tag, or of an output's expression
   std::string text = {};
   std::vector<ExpressionPtr> expressions = {};
   std::vector<Block> blocks = {};

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "engine/chat_template/builtins.h"
+#include "engine/chat_template/format_text.h"
 #include "engine/chat_template/interpreter.h"
 #include "engine/chat_template/operators.h"
 #include "engine/chat_template/python_text.h"
@@ -88,14 +89,15 @@ Value trim(Interpreter& in, Arguments& a) {
   const Value chars = a.get(1, "chars", {});
   a.finish();
   const std::string text = text_of(in, a.values[0]);
-  if (chars.text()) return strip(text, true, true, *chars.text());
-  return strip(text, true, true);
+  const Value result = chars.text() ? strip(text, true, true, *chars.text()) : strip(text, true, true);
+  return a.values[0].safe() ? result.as_safe() : result;
 }
 
 template <std::string (*map)(std::string_view)>
 Value map_text(Interpreter& in, Arguments& a) {
   a.finish();
-  return map(text_of(in, a.values[0]));
+  const Value result = map(text_of(in, a.values[0]));
+  return a.values[0].safe() ? result.as_safe() : result;
 }
 
 std::string title_words(std::string_view text) {
@@ -103,30 +105,17 @@ std::string title_words(std::string_view text) {
   return kWord.replace(text, "\\U$1\\L$2\\E");
 }
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&#34;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
+Value escape(Interpreter& in, Arguments& a) {
+  a.finish();
+  if (a.values[0].safe()) return a.values[0];
+  std::string text = html_escaped(text_of(in, a.values[0]));
+  in.budget.spend_bytes(text.size());
+  return Value(std::move(text)).as_safe();
+}
+
+Value safe(Interpreter& in, Arguments& a) {
+  a.finish();
+  return (a.values[0].text() ? a.values[0] : text_of(in, a.values[0])).as_safe();
 }
 
 Value replace_filter(Interpreter& in, Arguments& a) {
@@ -277,9 +266,15 @@ Arguments forwarded(const Arguments& a, std::size_t skip, std::string_view name,
   return inner;
 }
 
+// What map, select and their like go through: nothing where jinja2 looks at the truth of what it is given
+// first.
+Values iterate_true(const Value& value, Budget& budget) {
+  return value.truth() ? iterate(value, budget) : Values();
+}
+
 Value map_filter(Interpreter& in, Arguments& a) {
   Values mapped;
-  const Values items = iterate(a.values[0], in.budget);
+  const Values items = iterate_true(a.values[0], in.budget);
   if (a.values.size() == 1) {
     const Value path = a.get(1, "attribute", {}), otherwise = a.get(2, "default", Undefined{});
     a.finish();
@@ -306,7 +301,7 @@ Value choose(Interpreter& in, Arguments& a) {
   const std::string* name = a.values.size() > kTest ? a.values[kTest].text() : nullptr;
   if (a.values.size() > kTest && !name) fail("a test's name must be a string");
   Values kept;
-  for (Value& value : iterate(a.values[0], in.budget)) {
+  for (Value& value : iterate_true(a.values[0], in.budget)) {
     in.budget.spend_steps(1);
     const Value subject = kByAttribute ? at_path(value, a.values[1], in.budget) : value;
     bool passes = subject.truth();
@@ -393,6 +388,20 @@ Value attr(Interpreter& in, Arguments& a) {
   return attribute(a.values[0], *name.text(), in.budget);
 }
 
+Value format_filter(Interpreter& in, Arguments& a) {
+  const std::string format = text_of(in, a.values[0]);
+  if (a.named.empty())
+    return format_percent(format, Value::tuple({a.values.begin() + 1, a.values.end()}), in.budget);
+  if (a.values.size() > 1) fail("can't handle positional and keyword arguments at the same time");
+  return format_percent(format, Entries(a.named.begin(), a.named.end()), in.budget);
+}
+
+Value center(Interpreter& in, Arguments& a) {
+  Arguments method("center", {a.get(1, "width", 80)});
+  a.finish();
+  return call_method(text_of(in, a.values[0]), method, in.budget);
+}
+
 Value wordcount(Interpreter& in, Arguments& a) {
   a.finish();
   return split(text_of(in, a.values[0]), std::nullopt, -1).size();
@@ -420,14 +429,16 @@ constexpr std::pair<std::string_view, Filter> kFilters[] = {
     {"attr", attr},
     {"batch", batch},
     {"capitalize", map_text<capitalize>},
+    {"center", center},
     {"count", length_filter},
     {"d", default_filter},
     {"default", default_filter},
     {"dictsort", dictsort},
-    {"e", map_text<escaped>},
-    {"escape", map_text<escaped>},
+    {"e", escape},
+    {"escape", escape},
     {"first", first},
     {"float", float_filter},
+    {"format", format_filter},
     {"indent", indent},
     {"int", int_filter},
     {"items", items_filter},
@@ -444,7 +455,7 @@ constexpr std::pair<std::string_view, Filter> kFilters[] = {
     {"replace", replace_filter},
     {"reverse", reverse},
     {"round", round_filter},
-    {"safe", string_filter},
+    {"safe", safe},
     {"select", choose<false, true>},
     {"selectattr", choose<true, true>},
     {"sort", sort},

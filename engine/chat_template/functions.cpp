@@ -28,13 +28,18 @@ Value range(Arguments& a, Budget& budget) {
   return Value::list(std::move(items));
 }
 
-// dict(mapping, **named)'s items.
-Named dict(Arguments& a) {
-  Named items;
-  if (!a.values.empty()) {
-    if (a.values.size() > 1 || !a.values[0].map())
-      fail(std::string(a.name) + "() takes a dict and named arguments");
+// dict(a mapping or pairs, **named)'s items.
+Entries dict(Arguments& a, Budget& budget) {
+  Entries items;
+  if (a.values.size() > 1) fail(std::string(a.name) + "() takes a dict and named arguments");
+  if (!a.values.empty() && a.values[0].map()) {
     items = a.values[0].map()->items;
+  } else if (!a.values.empty()) {
+    for (const Value& item : iterate(a.values[0], budget)) {
+      const Values pair = iterate(item, budget);
+      if (pair.size() != 2) fail(std::string(a.name) + "() needs pairs");
+      items.emplace_back(pair[0], pair[1]);
+    }
   }
   items.insert(items.end(), a.named.begin(), a.named.end());
   return items;
@@ -52,6 +57,14 @@ Value strftime_now(Arguments& a, std::chrono::system_clock::time_point now) {
   const std::size_t size = std::strftime(text.data(), text.size(), (" " + *format.text()).c_str(), &local);
   if (size == 0) fail("strftime_now()'s format is too long");
   return std::string_view(text.data() + 1, size - 1);
+}
+
+// A number, true, false or None as a key is its own JSON.
+std::string json_key(const Value& key, Budget& budget) {
+  if (key.text()) return *key.text();
+  if (!key.is_number() && !key.none())
+    fail(std::string("keys must be str, int, float, bool or None, not ") + key.type_name());
+  return to_json(key, JsonStyle(), budget);
 }
 
 void write_json(const Value& value, const JsonStyle& style, const std::string& line, std::string& out,
@@ -90,10 +103,12 @@ void write_json(const Value& value, const JsonStyle& style, const std::string& l
     members('[', ']', seq->items,
             [&](const Value& item) { write_json(item, style, inner_line, out, budget); });
   } else if (value.map()) {
-    Named items = value.map()->items;
-    if (style.sort_keys) std::ranges::sort(items, {}, &Named::value_type::first);
+    Entries items = value.map()->items;
+    if (style.sort_keys)
+      std::ranges::stable_sort(items,
+                               [&](const auto& a, const auto& b) { return less(a.first, b.first, budget); });
     members('{', '}', items, [&](const auto& item) {
-      out += json_quoted(item.first, style.ensure_ascii) + style.key_separator;
+      out += json_quoted(json_key(item.first, budget), style.ensure_ascii) + style.key_separator;
       write_json(item.second, style, inner_line, out, budget);
     });
   } else {
@@ -110,11 +125,14 @@ Named global_functions(Interpreter& in) {
   };
   return {
       function("range", [&in](Arguments& a) { return range(a, in.budget); }),
-      function("dict", [](Arguments& a) { return Value(dict(a)); }),
+      function("dict", [&in](Arguments& a) { return Value(dict(a, in.budget)); }),
       function("namespace",
                [&in](Arguments& a) {
                  Namespace* made = in.new_namespace();
-                 for (auto& [name, value] : dict(a)) made->insert_or_assign(name, std::move(value));
+                 for (auto& [name, value] : dict(a, in.budget)) {
+                   if (!name.text()) fail("a namespace's names must be strings");
+                   made->insert_or_assign(*name.text(), std::move(value));
+                 }
                  return Value(made);
                }),
       function("raise_exception",

@@ -73,7 +73,10 @@ Interpreter::Flow Interpreter::execute(const Statement& s) {
       break;
     case Statement::Kind::kIf: {
       std::size_t i = 0;
-      while (i < s.expressions.size() && !evaluate(*s.expressions[i]).truth()) ++i;
+      for (; i < s.expressions.size(); ++i) {
+        if (i > 0) line_ = s.expressions[i]->line;
+        if (evaluate(*s.expressions[i]).truth()) break;
+      }
       return i < s.blocks.size() ? execute(s.blocks[i]) : Flow::kNext;
     }
     case Statement::Kind::kFor:
@@ -85,6 +88,7 @@ Interpreter::Flow Interpreter::execute(const Statement& s) {
     case Statement::Kind::kFilterBlock: {
       const bool sets = s.kind == Statement::Kind::kSetBlock;
       Value text = captured(s.blocks[0]);
+      line_ = s.line;
       if (const Expression* filters = s.expressions[sets ? 1 : 0].get()) {
         const Restore<const Value*> filtered(filtered_, &text);
         Value result = evaluate(*filters);
@@ -123,6 +127,7 @@ Interpreter::Flow Interpreter::loop(const Statement& s) {
   Values items = iterate(evaluate(*s.expressions[1]), budget);
   if (const Expression* condition = s.expressions[2].get()) {
     const Restore scope(scope_, std::make_shared<Scope>(Scope{{}, scope_}));
+    line_ = condition->line;
     std::erase_if(items, [&](const Value& item) {
       assign(target, item);
       return !evaluate(*condition).truth();
@@ -135,6 +140,7 @@ Interpreter::Flow Interpreter::loop(const Statement& s) {
   for (const Value& item : state->items->items) {
     const Restore scope(scope_, std::make_shared<Scope>(Scope{{}, scope_}));
     define("loop", state);
+    line_ = s.line;
     assign(target, item);
     if (execute(s.blocks[0]) == Flow::kBreak) break;
     ++state->index0;
@@ -177,6 +183,7 @@ Value Interpreter::macro(const Statement& s, const char* what) {
 
 Value Interpreter::call_macro(const Statement& s, const std::shared_ptr<Scope>& scope, Arguments& arguments) {
   const Restore inner(scope_, std::make_shared<Scope>(Scope{{}, scope}));
+  line_ = s.line;
   for (std::size_t i = 0; i < s.parameters.size(); ++i) {
     const auto& [name, otherwise] = s.parameters[i];
     if (const Value* given = arguments.find(i, name))
@@ -198,16 +205,11 @@ Value Interpreter::evaluate(const Expression& e) {
   if (e.kind == Expression::Kind::kConstant) return e.value;
   const Nesting nesting(budget);
   budget.spend_steps(1);
-  line_ = e.line;
   return compute(e);
 }
 
-// Evaluates an operand, and comes back to this expression's line.
 Value Interpreter::operand(const Expression& e, std::size_t i) {
-  if (!e.operands[i]) return {};
-  Value value = evaluate(*e.operands[i]);
-  line_ = e.line;
-  return value;
+  return e.operands[i] ? evaluate(*e.operands[i]) : Value();
 }
 
 Value Interpreter::compute(const Expression& e) {
@@ -224,11 +226,10 @@ Value Interpreter::compute(const Expression& e) {
       return e.kind == Kind::kList ? Value::list(std::move(items)) : Value::tuple(std::move(items));
     }
     case Kind::kDict: {
-      Named items;
+      Entries items;
       for (std::size_t i = 0; i < e.operands.size(); i += 2) {
-        const Value key = operand(e, i);
-        if (!key.text()) fail(std::string("a dict's key must be a string, not ") + key.type_name());
-        items.emplace_back(*key.text(), operand(e, i + 1));
+        Value key = operand(e, i);
+        items.emplace_back(std::move(key), operand(e, i + 1));
       }
       return items;
     }
@@ -245,11 +246,13 @@ Value Interpreter::compute(const Expression& e) {
     case Kind::kCall:
       return call(e);
     case Kind::kFilter: {
+      if (!find_filter(e.text)) line_ = e.line;  // jinja2 finds that out before it runs anything
       Arguments given = arguments(e, e.text, 1);
       given.values.insert(given.values.begin(), e.operands[0] ? operand(e, 0) : *filtered_);
       return filter(e.text, given);
     }
     case Kind::kTest: {
+      if (!find_test(e.text)) line_ = e.line;
       Arguments given = arguments(e, e.text, 1);
       given.values.insert(given.values.begin(), operand(e, 0));
       return test(e.text, given);
@@ -319,9 +322,11 @@ Arguments Interpreter::arguments(const Expression& e, std::string_view name, std
   if (e.more_named) {
     const Value more = evaluate(*e.more_named);
     if (!more.map()) fail("** needs a dict");
-    for (const auto& item : more.map()->items) given.named.push_back(item);
+    for (const auto& [key, value] : more.map()->items) {
+      if (!key.text()) fail("keywords must be strings");
+      given.named.emplace_back(*key.text(), value);
+    }
   }
-  line_ = e.line;
   return given;
 }
 

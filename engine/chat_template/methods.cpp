@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "engine/chat_template/builtins.h"
+#include "engine/chat_template/format_text.h"
 #include "engine/chat_template/python_text.h"
 
 namespace redline::jinja {
@@ -135,6 +136,38 @@ Value without_affix(const std::string& s, Arguments& a, Budget&) {
   return s.ends_with(affix) ? s.substr(0, s.size() - affix.size()) : s;
 }
 
+Value format(const std::string& s, Arguments& a, Budget& budget) { return format_braces(s, a, budget); }
+
+// ljust ('<'), rjust ('>'), center ('^').
+template <char kAlign>
+Value justify(const std::string& s, Arguments& a, Budget& budget) {
+  const std::int64_t width = a.require(0, "width").integer("width");
+  const Value fill = a.get(1, "fillchar", " ");
+  a.finish();
+  if (!fill.text() || num_characters(*fill.text()) != 1)
+    fail("The fill character must be exactly one character long");
+  return padded(s, *fill.text(), kAlign, width, budget);
+}
+
+Value zfill(const std::string& s, Arguments& a, Budget& budget) {
+  const std::int64_t width = a.require(0, "width").integer("width");
+  a.finish();
+  const std::size_t sign = s.starts_with('-') || s.starts_with('+');
+  return s.substr(0, sign) +
+         padded(s.substr(sign), "0", '>', width - static_cast<std::int64_t>(sign), budget);
+}
+
+template <bool kLast>
+Value partition(const std::string& s, Arguments& a, Budget& budget) {
+  const std::string& separator = text_argument(a, 0, "sep");
+  a.finish();
+  if (separator.empty()) fail("empty separator");
+  budget.spend_bytes(s.size());
+  const std::size_t at = kLast ? s.rfind(separator) : s.find(separator);
+  if (at == s.npos) return kLast ? Value::tuple({"", "", s}) : Value::tuple({s, "", ""});
+  return Value::tuple({s.substr(0, at), separator, s.substr(at + separator.size())});
+}
+
 Value is_kind(const std::string& s, Arguments& a, Budget&) {
   a.finish();
   return is_all(s, a.name.substr(2));  // "isalpha"
@@ -163,6 +196,13 @@ constexpr std::pair<std::string_view, StrMethod> kStrMethods[] = {
     {"join", join},
     {"removeprefix", without_affix<true>},
     {"removesuffix", without_affix<false>},
+    {"format", format},
+    {"ljust", justify<'<'>},
+    {"rjust", justify<'>'>},
+    {"center", justify<'='>},
+    {"zfill", zfill},
+    {"partition", partition<false>},
+    {"rpartition", partition<true>},
     {"isalpha", is_kind},
     {"isdigit", is_kind},
     {"isdecimal", is_kind},
@@ -179,13 +219,13 @@ Value call_mapping(const Mapping& map, Arguments& a, Budget& budget) {
   if (a.name == "get") {
     const Value key = a.require(0, "key"), otherwise = a.get(1, "default", {});
     a.finish();
-    const Value* found = key.text() ? map.find(*key.text()) : nullptr;
+    const Value* found = map.find_key(key);
     return found ? *found : otherwise;
   }
   a.finish();
   Values view;
   for (const auto& [key, value] : map.items)
-    view.push_back(a.name == "keys" ? Value(key) : a.name == "values" ? value : Value::tuple({key, value}));
+    view.push_back(a.name == "keys" ? key : a.name == "values" ? value : Value::tuple({key, value}));
   budget.spend_bytes(view.size() * sizeof(Value));
   return Value::sequence(Sequence::Kind::kView, std::move(view));
 }
@@ -232,7 +272,10 @@ Value call_method(const Value& self, Arguments& a, Budget& budget) {
   if (Loop* loop = self.loop()) return call_loop(*loop, a, budget);
   const auto* row = std::ranges::find(kStrMethods, a.name, &std::pair<std::string_view, StrMethod>::first);
   budget.spend_steps(self.text()->size() / 64);
-  return row->second(*self.text(), a, budget);
+  if (self.safe() && a.name == "replace" && a.values.size() > 1 && a.values[1].text() && !a.values[1].safe())
+    a.values[1] = html_escaped(*a.values[1].text());
+  const Value result = row->second(*self.text(), a, budget);
+  return self.safe() && result.text() ? result.as_safe() : result;
 }
 
 Value bound_method(const Value& self, std::string_view name, Budget& budget) {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "engine/chat_template/builtins.h"
+#include "engine/chat_template/format_text.h"
 #include "engine/chat_template/python_text.h"
 
 namespace redline::jinja {
@@ -75,7 +76,7 @@ Value repeated(const Value& value, const Value& times, Budget& budget) {
     std::string result;
     for (std::size_t n = text->empty() ? 0 : repeats(times, text->size(), budget); n > 0; --n)
       result += *text;
-    return result;
+    return value.safe() ? Value(std::move(result)).as_safe() : Value(std::move(result));
   }
   const Values& items = value.seq()->items;
   Values result;
@@ -123,11 +124,17 @@ Value loop_attribute(const Loop& loop, std::string_view name) {
 Value arithmetic(std::string_view op, const Value& a, const Value& b, Budget& budget) {
   if (a.is_integer() && b.is_integer()) return integer_arithmetic(op, a.integer(""), b.integer(""));
   if (a.is_number() && b.is_number()) return float_arithmetic(op, a.number(""), b.number(""));
+  if (op == "%" && a.text()) return format_percent(*a.text(), b, budget);
   if (op == "*" && is_repeatable(a) && b.is_integer()) return repeated(a, b, budget);
   if (op == "*" && is_repeatable(b) && a.is_integer()) return repeated(b, a, budget);
   if (op == "+" && a.text() && b.text()) {
-    budget.spend_bytes(a.text()->size() + b.text()->size());
-    return *a.text() + *b.text();
+    const bool safe = a.safe() || b.safe();
+    const auto part = [safe](const Value& v) {
+      return safe && !v.safe() ? html_escaped(*v.text()) : *v.text();
+    };
+    Value sum = part(a) + part(b);
+    budget.spend_bytes(sum.text()->size());
+    return safe ? sum.as_safe() : sum;
   }
   if (op != "+" || !is_repeatable(a) || !is_repeatable(b) || a.text() || b.text() ||
       a.seq()->kind != b.seq()->kind)
@@ -184,7 +191,10 @@ Value item(const Value& value, const Value& key, Budget& budget) {
                      std::to_string(index)};
   }
   key.require_defined();
-  return Undefined{std::string("'") + value.type_name() + " object' has no such element"};
+  const Sequence* tuple = key.seq() && key.seq()->kind == Sequence::Kind::kTuple ? key.seq() : nullptr;
+  const bool hashable = key.is_number() || key.none() || tuple;
+  const Value* found = value.map() && hashable ? value.map()->find_key(key) : nullptr;
+  return found ? *found : Undefined{std::string("'") + value.type_name() + " object' has no such element"};
 }
 
 Value slice(const Value& value, const Value& start, const Value& stop, const Value& step, Budget& budget) {

@@ -44,5 +44,7 @@ bool is_all(std::string_view text, std::string_view property);
 std::string repr_quoted(std::string_view text);
 /// "text" as json.dumps writes it.
 std::string json_quoted(std::string_view text, bool ensure_ascii);
+/// & < > " ' as MarkupSafe writes them.
+std::string html_escaped(std::string_view text);
 
 }  // namespace redline::jinja

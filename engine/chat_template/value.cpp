@@ -29,14 +29,34 @@ void write_items(const Values& items, const char* open, const char* close, std::
   out += close;
 }
 
-void write_mapping(const Named& items, std::string& out, Budget& budget) {
+void write_mapping(const Entries& items, std::string& out, Budget& budget) {
   out += '{';
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (i > 0) out += ", ";
-    out += repr_quoted(items[i].first) + ": ";
+    write(items[i].first, true, out, budget);
+    out += ": ";
     write(items[i].second, true, out, budget);
   }
   out += '}';
+}
+
+// The same for keys that Python takes for equal.
+std::string key_identity(const Value& key) {
+  key.require_defined();
+  if (const std::string* text = key.text()) return "s" + std::to_string(text->size()) + ":" + *text;
+  if (key.none()) return "n";
+  if (key.is_integer()) return "i" + std::to_string(key.integer(""));
+  if (key.is<double>()) {
+    const double number = key.number("");
+    const bool whole = std::abs(number) < 9.2e18 && number == std::floor(number);
+    return whole ? "i" + std::to_string(static_cast<std::int64_t>(number)) : "f" + float_repr(number);
+  }
+  if (const Sequence* seq = key.seq(); seq && seq->kind == Sequence::Kind::kTuple) {
+    std::string all = "t" + std::to_string(seq->items.size());
+    for (const Value& item : seq->items) all += "," + key_identity(item);
+    return all;
+  }
+  fail(std::string("unhashable type: '") + key.type_name() + "'");
 }
 
 void write(const Value& value, bool repr, std::string& out, Budget& budget) {
@@ -70,7 +90,7 @@ void write(const Value& value, bool repr, std::string& out, Budget& budget) {
     write_mapping(map->items, out, budget);
   } else if (const Namespace* ns = value.ns()) {
     out += "<Namespace ";
-    write_mapping(Named(ns->begin(), ns->end()), out, budget);
+    write_mapping(Entries(ns->begin(), ns->end()), out, budget);
     out += '>';
   } else if (const Function* function = value.function()) {
     out += "<function " + function->name + ">";
@@ -89,7 +109,7 @@ bool equal_items(const Values& a, const Values& b, Budget& budget) {
 
 }  // namespace
 
-Value::Value(Named v) : data_(std::make_shared<const Mapping>(std::move(v))) {}
+Value::Value(Entries v) : data_(std::make_shared<const Mapping>(std::move(v))) {}
 
 Value Value::sequence(Sequence::Kind kind, Values items) {
   int height = 0;
@@ -122,7 +142,7 @@ Value Value::from_json(const nlohmann::ordered_json& json, int height) {
       return list(std::move(items));
     }
     case nlohmann::ordered_json::value_t::object: {
-      Named items;
+      Entries items;
       items.reserve(json.size());
       for (const auto& [key, item] : json.items())
         items.emplace_back(to_valid_utf8(key), from_json(item, height + 1));
@@ -133,22 +153,29 @@ Value Value::from_json(const nlohmann::ordered_json& json, int height) {
   }
 }
 
-Mapping::Mapping(Named entries) {
-  std::unordered_map<std::string, std::size_t> places;
+Mapping::Mapping(Entries entries) {
+  items.reserve(entries.size());
   for (auto& [key, value] : entries) {
-    height = checked_height(std::max(height, value.height() + 1));
-    const auto [place, is_new] = places.try_emplace(key, items.size());
-    if (is_new)
-      items.emplace_back(key, std::move(value));
+    height = checked_height(std::max({height, key.height() + 1, value.height() + 1}));
+    // A view of a key's text stays valid: keys share their texts, wherever they move.
+    const std::size_t place = key.text() ? texts_.try_emplace(*key.text(), items.size()).first->second
+                                         : others_.try_emplace(key_identity(key), items.size()).first->second;
+    if (place == items.size())
+      items.emplace_back(std::move(key), std::move(value));
     else
-      items[place->second].second = std::move(value);
+      items[place].second = std::move(value);
   }
-  for (std::size_t i = 0; i < items.size(); ++i) index_.emplace(items[i].first, i);
 }
 
 const Value* Mapping::find(std::string_view key) const {
-  const auto it = index_.find(key);
-  return it == index_.end() ? nullptr : &items[it->second].second;
+  const auto it = texts_.find(key);
+  return it == texts_.end() ? nullptr : &items[it->second].second;
+}
+
+const Value* Mapping::find_key(const Value& key) const {
+  if (key.text()) return find(*key.text());
+  const auto it = others_.find(key_identity(key));
+  return it == others_.end() ? nullptr : &items[it->second].second;
 }
 
 bool Value::truth() const {
@@ -237,7 +264,7 @@ bool equal(const Value& a, const Value& b, Budget& budget) {
   if (const Mapping* x = a.map(), *y = b.map(); x) {
     if (x == y) return true;
     return x->items.size() == y->items.size() && std::ranges::all_of(x->items, [&](const auto& item) {
-             const Value* other = y->find(item.first);
+             const Value* other = y->find_key(item.first);
              return other && equal(item.second, *other, budget);
            });
   }
@@ -266,7 +293,7 @@ bool contains(const Value& container, const Value& item, Budget& budget) {
     budget.spend_steps(text->size() / 64);
     return text->find(*item.text()) != text->npos;
   }
-  if (const Mapping* map = container.map()) return item.text() && map->find(*item.text());
+  if (const Mapping* map = container.map()) return map->find_key(item);
   const Values items = iterate(container, budget);
   return std::ranges::any_of(items, [&](const Value& other) { return equal(other, item, budget); });
 }

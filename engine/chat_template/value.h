@@ -55,6 +55,7 @@ class Value;
 struct Arguments;
 using Values = std::vector<Value>;
 using Named = std::vector<std::pair<std::string, Value>>;
+using Entries = std::vector<std::pair<Value, Value>>;
 
 struct Undefined {
   std::string why;  // "'x' is undefined": what using it will say
@@ -69,15 +70,20 @@ struct Sequence {
   mutable std::size_t consumed = 0;  // a generator's items that were taken
 };
 
+/// A dict. Keys are what Python hashes: texts, numbers (1, 1.0 and true are one key), None, tuples of such.
 struct Mapping {
-  explicit Mapping(Named entries);
+  /// Throws Failure on a key of another type.
+  explicit Mapping(Entries entries);
+  /// Null where there is none. The second throws Failure on a key of another type.
   const Value* find(std::string_view key) const;
+  const Value* find_key(const Value& key) const;
 
-  Named items;  // in order of insertion, each key once, the last value
+  Entries items;  // in order of insertion, each key once, the last value
   int height = 1;
 
  private:
-  std::unordered_map<std::string_view, std::size_t> index_;
+  std::unordered_map<std::string_view, std::size_t> texts_;
+  std::unordered_map<std::string, std::size_t> others_;
 };
 
 /// `loop` in a for.
@@ -112,7 +118,7 @@ class Value {
   Value(std::string v) : data_(std::make_shared<const std::string>(std::move(v))) {}
   Value(std::string_view v) : Value(std::string(v)) {}
   Value(const char* v) : Value(std::string(v)) {}
-  Value(Named v);
+  Value(Entries v);
   Value(Namespace* v) : data_(v) {}
   Value(Function v) : data_(std::make_shared<const Function>(std::move(v))) {}
   Value(std::shared_ptr<Loop> v) : data_(std::move(v)) {}
@@ -137,6 +143,15 @@ class Value {
   const Data& data() const { return data_; }
   int height() const { return seq() ? seq()->height : map() ? map()->height : 0; }
 
+  /// A text that `safe` or `escape` made: adding a plain one to it escapes that, as MarkupSafe does.
+  bool safe() const { return safe_; }
+  /// The same text, safe. Requires a text.
+  Value as_safe() const {
+    Value made = *this;
+    made.safe_ = true;
+    return made;
+  }
+
   bool undefined() const { return is<Undefined>(); }
   bool none() const { return is<None>(); }
   /// Throws what an undefined value was looked up as; a no-op on others.
@@ -160,6 +175,7 @@ class Value {
     return pointer ? pointer->get() : nullptr;
   }
   Data data_;
+  bool safe_ = false;
 };
 
 /// Positional and named arguments of a call to `name`.

@@ -12,6 +12,7 @@ JsonTree::JsonTree(const std::filesystem::path& path, bool required) : file_(pat
   if (!required && !std::filesystem::exists(path)) return;
   if (!std::filesystem::exists(path)) throw ModelFileError({.file = file_}, "cannot be read");
   const MappedFile file(path);
+  file_bytes_ = file.bytes().size();
   root_ = parse_json_object(file_, {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()});
 }
 

@@ -23,6 +23,7 @@ class JsonTree {
 
   const Json& root() const { return root_; }
   const std::string& file() const { return file_; }
+  std::size_t file_bytes() const { return file_bytes_; }
   [[noreturn]] void fail(const std::string& key, const std::string& expected, const Json& found) const;
 
   /// Null when there is none.
@@ -66,6 +67,7 @@ class JsonTree {
   void open(const Json& step, const char* key, const char* list, std::vector<const Json*>& steps) const;
 
   std::string file_;
+  std::size_t file_bytes_ = 0;
   Json root_ = Json::object();
 };
 

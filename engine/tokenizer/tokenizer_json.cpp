@@ -13,8 +13,12 @@ namespace {
 
 using Json = JsonTree::Json;
 
-void put(std::vector<std::string>& tokens, TokenId id, const std::string& text) {
+// Ids may leave gaps, but a table of them must not be larger than the file.
+void put(const JsonTree& file, const char* key, std::vector<std::string>& tokens, TokenId id,
+         const std::string& text) {
   const auto index = static_cast<std::size_t>(id);
+  if (index >= file.file_bytes())
+    file.fail(key, "an id below the file's size, " + std::to_string(file.file_bytes()), id);
   if (index >= tokens.size()) tokens.resize(index + 1);
   tokens[index] = text;
 }
@@ -29,7 +33,7 @@ void read_bpe(const JsonTree& file, const Json& model, TokenizerSpec& spec) {
   spec.byte_fallback = file.get(model, "byte_fallback", false);
   spec.fuse_unk = file.get(model, "fuse_unk", false);
   for (const auto& [text, id] : file.object(model, "vocab").items())
-    put(spec.tokens, file.as<TokenId>(id, "model.vocab"), text);
+    put(file, "model.vocab", spec.tokens, file.as<TokenId>(id, "model.vocab"), text);
   if (spec.tokens.empty()) file.fail("model.vocab", "an object of tokens", file.object(model, "vocab"));
   if (const auto unk = file.get<std::string>(model, "unk_token", ""); !unk.empty())
     spec.unk_id = file.as<TokenId>(file.object(model, "vocab").value(unk, Json()), "model.unk_token");
@@ -81,7 +85,7 @@ void read_added_tokens(const JsonTree& file, TokenizerSpec& spec) {
     added.single_word = file.get(token, "single_word", false);
     const auto id = static_cast<std::size_t>(added.id);
     const bool is_models_own = id < spec.tokens.size() && spec.tokens[id] == added.content;
-    put(spec.tokens, added.id, added.content);
+    put(file, "added_tokens.id", spec.tokens, added.id, added.content);
     spec.kinds.resize(spec.tokens.size(), TokenKind::kNormal);
     if (!is_models_own) spec.kinds[id] = TokenKind::kControl;  // never made of text by the model
     spec.added_tokens.push_back(std::move(added));

@@ -85,11 +85,14 @@ class BadFiles : public ::testing::Test {
   void run(const std::string& model, const std::string& file, const std::vector<Mutation>& mutations,
            std::size_t least_refused) {
     Verdicts verdicts((directory_.path() / model).string());
+    std::ifstream stream(directory_.path() / file, std::ios::binary);
+    const std::string good(std::istreambuf_iterator<char>(stream), {});
     for (const Mutation& mutation : mutations) {
       directory_.write(file, mutation.bytes);
       verdicts.check(mutation);
       if (HasFatalFailure() || ::testing::Test::HasNonfatalFailure()) break;
     }
+    directory_.write(file, good);
     std::printf("%s: %zu refused, %zu harmless\n", file.c_str(), verdicts.num_refused, verdicts.num_harmless);
     EXPECT_GE(verdicts.num_refused, least_refused);
   }
@@ -97,6 +100,31 @@ class BadFiles : public ::testing::Test {
   void write_hf(const std::string& config) {
     directory_.write("model/config.json", config);
     directory_.write("model/model.safetensors", safetensors_bytes(tiny_tensors(DType::kBF16, false)));
+    directory_.write("model/tokenizer.json", tokenizer_json().dump());
+  }
+
+  static Json tokenizer_json() {
+    Json vocab;
+    for (char c = 'A'; c < 'A' + 26; ++c) vocab[std::string(1, c)] = c - 'A';
+    vocab["\u0120"] = 26,
+    vocab
+        ["A"
+         "B"] = 27,
+    vocab["\u0120A"] = 28;
+    return Json::parse(R"({"version":"1.0","added_tokens":[
+      {"id":29,"content":"<s>","single_word":false,"lstrip":false,"rstrip":true,"normalized":false,"special":true},
+      {"id":30,"content":"wo","single_word":true,"lstrip":true,"rstrip":false,"normalized":true,"special":false}],
+      "normalizer":null,
+      "pre_tokenizer":{"type":"Sequence","pretokenizers":[
+        {"type":"Split","pattern":{"Regex":"\\p{N}{1,3}|[^\\p{N}]+"},"behavior":"Isolated","invert":false},
+        {"type":"Digits","individual_digits":true},
+        {"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}]},
+      "post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],
+        "pair":[],"special_tokens":{"<s>":{"id":"<s>","ids":[29],"tokens":["<s>"]}}},
+      "decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},
+      "model":{"type":"BPE","dropout":null,"unk_token":"A","continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,
+        "byte_fallback":false,"ignore_merges":true,"vocab":{},"merges":["A B",["\u0120","A"]]}})")
+        .patch(Json::array({{{"op", "replace"}, {"path", "/model/vocab"}, {"value", vocab}}}));
   }
 
   const TemporaryDirectory directory_;
@@ -150,6 +178,27 @@ TEST_F(BadFiles, AConfigurationIsRefusedClearlyOrLoads) {
         config.replace(config.find(from), std::string_view(from).size(), to);
     write_hf(config);
     run("model", "model/config.json", json_mutations(Json::parse(config), 1200, seed_), 600);
+  }
+}
+
+TEST_F(BadFiles, ATokenizerIsRefusedClearlyOrLoads) {
+  write_hf(tiny_config_json());
+  run("model", "model/tokenizer.json", json_mutations(tokenizer_json(), 2500, seed_), 1000);
+}
+
+TEST_F(BadFiles, ATokenizersConfigurationsAreRefusedClearlyOrLoad) {
+  write_hf(tiny_config_json());
+  const std::pair<const char*, Json> documents[] = {
+      {"model/tokenizer_config.json",
+       Json::parse(
+           R"({"bos_token":"<s>","eos_token":{"content":"A","special":true},"pad_token":null,"add_bos_token":true,"add_eos_token":false,
+         "chat_template":[{"name":"default","template":"{{ messages }}"},{"name":"tool_use","template":"x"}]})")},
+      {"model/generation_config.json",
+       Json::parse(
+           R"({"eos_token_id":[1,2],"bos_token_id":0,"temperature":0.6,"top_p":0.9,"do_sample":true})")}};
+  for (const auto& [file, document] : documents) {
+    directory_.write(file, document.dump());
+    run("model", file, json_mutations(document, 800, seed_), 100);
   }
 }
 

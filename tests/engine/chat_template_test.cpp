@@ -93,9 +93,10 @@ TEST(ChatTemplate, ErrorsNameTheLine) {
 }
 
 TEST(ChatTemplate, EndlessWorkEndsAtTheStepLimit) {
-  EXPECT_EQ(error_of("{% for a in range(100000) %}{% for b in range(100000) %}{% set x = a * b %}{% endfor "
-                     "%}{% endfor %}"),
-            "line 1: the template takes too many steps");
+  EXPECT_EQ(
+      error_of(
+          "{% for a in range(99999) %}{% for b in range(100) %}{% set x = a * b %}{% endfor %}{% endfor %}"),
+      "line 1: the template takes too many steps");
   EXPECT_EQ(
       error_of("{% set l = range(60000) | list %}{% for a in l %}{% if l == l[:] %}{% endif %}{% endfor %}")
           .find("line 1: the template"),
@@ -122,6 +123,17 @@ TEST(ChatTemplate, EndlessTextEndsAtTheByteLimit) {
   EXPECT_EQ(error_of("{{ 'a\\nb' | indent(10000000000) }}"), message);
   EXPECT_EQ(error_of("{{ ('a' * 100000).replace('a', 'b' * 100000) }}"), message);
   EXPECT_EQ(error_of("{{ ('b' * 100000).join('a' * 100000) }}"), message);
+  EXPECT_EQ(error_of("{{ ('a' * 100000) | join('b' * 100000) }}"), message);
+  EXPECT_EQ(error_of("{{ ('a' * 100000) | replace('', 'b' * 100000) }}"), message);
+  EXPECT_EQ(error_of("{{ '{:>9000000000000000000}'.format(1) }}"), message);
+  EXPECT_EQ(error_of("{{ '%9000000000000000000d' % 1 }}"), message);
+  EXPECT_EQ(error_of("{{ 'a'.center(9000000000000000000) ~ '1'.zfill(9000000000000000000) }}"), message);
+  EXPECT_EQ(error_of("{{ '%.900000000f' % 1.5 }}"), "line 1: a format's precision is too large");
+  EXPECT_EQ(error_of("{{ ('&' * 900000) | e }}"), message);
+  EXPECT_EQ(error_of("{{ range(10 ** 9) }}"),
+            "line 1: Range too big. The sandbox blocks ranges larger than 100000.");
+  EXPECT_EQ(error_of("{{ range(0 - 10 ** 18, 10 ** 18) }}"),
+            "line 1: Range too big. The sandbox blocks ranges larger than 100000.");
   limits.max_bytes = 10;
   EXPECT_EQ(error_of("12345678901"), message);
 }
@@ -155,6 +167,18 @@ TEST(ChatTemplate, DeepNestingIsAnErrorNotACrash) {
               std::string::npos)
         << link;
   EXPECT_EQ(error_of("{{ 1" + repeated(" ~ 1", 100'000) + " }}").find("rendered: 1111"), 0u);
+  for (const char* tag : {"{% macro m() %}", "{% call f() %}", "{% filter upper %}", "{% with %}",
+                          "{% set x %}", "{% generation %}"})
+    EXPECT_NE(error_of(repeated(tag, 100'000)).find(deep), std::string::npos) << tag;
+  EXPECT_NE(
+      error_of("{% macro a() %}\n{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}")
+          .find(deep),
+      std::string::npos);
+  EXPECT_NE(error_of("{{ " + repeated("(", 1'000'000) + repeated(")", 1'000'000) + " }}").find(deep),
+            std::string::npos);
+  EXPECT_NE(
+      error_of("{% set " + repeated("(", 1'000'000) + "x" + repeated(")", 1'000'000) + " = 1 %}").find(deep),
+      std::string::npos);
   EXPECT_NE(
       error_of("{% set ns = namespace(x=1) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}")
           .find("values nest"),
@@ -162,8 +186,10 @@ TEST(ChatTemplate, DeepNestingIsAnErrorNotACrash) {
   EXPECT_NE(error_of("{% set ns = namespace() %}{% set ns.x = [ns] %}{{ ns }}").find("the template"),
             std::string::npos);
   Json value = 1;
-  for (int i = 0; i < 5000; ++i) value = Json::array({std::move(value)});
-  EXPECT_NE(error_of("{{ x }}", {{"x", value}}).find("values nest"), std::string::npos);
+  for (int i = 0; i < 1'000'000; ++i) value = Json::array({std::move(value)});
+  Json deep_variables;  // made without a copy, which would recurse
+  deep_variables["x"] = std::move(value);
+  EXPECT_NE(error_of("{{ x }}", deep_variables).find("values nest"), std::string::npos);
 }
 
 TEST(ChatTemplate, RandomSourcesNeverCrash) {

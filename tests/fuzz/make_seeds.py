@@ -139,6 +139,38 @@ def tokenizer_seeds():
     pieces = ["<unk>", "<s>", "</s>", "<0x0A>", "<0x61>", "\u2581", "a", "b", "ab", "\u2581a"]
     yield gguf([("tokenizer.ggml.model", STRING, "llama"), ("tokenizer.ggml.tokens", (ARRAY, STRING), pieces), ("tokenizer.ggml.scores", (ARRAY, F32), [-float(i) for i in range(len(pieces))]),
                 ("tokenizer.ggml.token_type", (ARRAY, I32), [2, 3, 3, 6, 6] + [1] * 5), ("tokenizer.ggml.add_space_prefix", BOOL, True)]) + b"ab a" + bytes([4])
+    for model in sentencepiece_seeds():
+        yield model + b"ab \na <x>" + bytes([9])
+
+
+def varint(number):
+    out = b""
+    while number >= 0x80:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def message(*fields):
+    """Protocol buffers: (number, bytes), (number, a float) or (number, an integer)."""
+    out = b""
+    for number, content in fields:
+        if isinstance(content, bytes):
+            out += varint(number << 3 | 2) + varint(len(content)) + content
+        elif isinstance(content, float):
+            out += varint(number << 3 | 5) + struct.pack("<f", content)
+        else:
+            out += varint(number << 3) + varint(content)
+    return out
+
+
+def sentencepiece_seeds():
+    for model_type in (1, 2):  # unigram, BPE
+        pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<0x0A>", 0.0, 6), ("<0x61>", 0.0, 6), ("\u2581", -1.0, 1), ("a", -2.0, 1), ("b", -3.0, 1), ("ab", -2.5, 1), ("\u2581a", -4.0, 1), ("<x>", 0.0, 4)]
+        entries = [(1, message((1, text.encode()), (2, score), (3, kind))) for text, score, kind in pieces]
+        trainer = message((3, model_type), (35, 1), (40, 0), (41, 1), (42, 2))
+        for normalizer in (message((1, b"identity"), (3, 1), (4, 0), (5, 1)), message((1, b"nmt_nfkc"), (2, struct.pack("<I", 8) + struct.pack("<II", 0, 0)), (3, 0), (4, 1), (5, 1))):
+            yield message(*entries, (2, trainer), (3, normalizer))
 
 
 def template_seeds():
@@ -151,8 +183,8 @@ def template_seeds():
                 continue
             stored.add(text["named"])
             text = goldens["templates"][text["named"]]
-        variables = case.get("variables", goldens["data"])
-        yield text.encode() + b"\xff" + json.dumps(variables, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        variables = json.dumps(case["variables"], ensure_ascii=False, separators=(",", ":")) if "variables" in case else ""
+        yield text.encode() + (b"\xff" + variables.encode("utf-8", "replace") if variables else b"")
 
 
 WORDS = {

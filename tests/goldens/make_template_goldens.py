@@ -10,6 +10,7 @@ import datetime
 import json
 import pathlib
 import sys
+import traceback
 
 import jinja2
 import jinja2.ext
@@ -44,6 +45,15 @@ def environment(now=NOW):
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = lambda format: (now or datetime.datetime.now()).strftime(format)
     return env
+
+
+def line_of(error):
+    """The template's line that an error names, or that was running."""
+    line = getattr(error, "lineno", None)
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == "<template>":
+            line = frame.lineno
+    return line
 
 
 DATA = {
@@ -147,6 +157,33 @@ SNIPPETS = {
         "{{ 'aXbXc'.replace('X', '') }}{{ 'aXbXc'.replace('X', 'YY', 1) }}{{ 'abc'.replace('', '-') }}{{ ''.replace('', '-') }}{{ 'é你'.replace('', '.') }}{{ 'abc'.replace('', '-', 2) }}", "{{ name.find('o') }}{{ name.find('q') }}{{ text.find('你') }}{{ 'abab'.rfind('ab') }}{{ 'abab'.index('b') }}{{ 'abab'.count('ab') }}{{ 'aaa'.count('aa') }}{{ 'ab'.count('') }}",
         "{{ ', '.join(words) }}{{ ''.join(['a', 'b']) }}{{ '-'.join('abc') }}", "{{ 'abc'.isalpha() }}{{ '12'.isdigit() }}{{ 'a1'.isalnum() }}{{ 'AB'.isupper() }}{{ 'ab'.islower() }}{{ ' '.isspace() }}{{ ''.isalpha() }}{{ 'aB'.islower() }}{{ '1.5'.isnumeric() }}{{ 'a b'.isalpha() }}", "{{ 'prefix-x'.removeprefix('prefix-') }}{{ 'x.py'.removesuffix('.py') }}{{ 'x'.removesuffix('') }}",
         "{{ list.index(1) }}{{ [1, 1].count(1) }}{{ (1, 2).index(2) }}", "{% set f = name.upper %}{{ f() }}", "{{ messages[-1].content.strip().split(' ')[0].upper()[::-1] }}",
+    ],
+    "keys": [
+        "{% set d = {0: 'a', 512: 'b', 1.5: 'c', none: 'd', (1, 'x'): 'e', 'k': 'f', true: 'g'} %}{{ d }} {{ d[0] }} {{ d[512.0] }} {{ d[1.5] }} {{ d[none] }} {{ d[(1, 'x')] }} {{ d[1] }} {{ d.k }} {{ d[7] is defined }} {{ d | length }}",
+        "{% for k, v in {4: 1, 0: 2, 2: 3} | dictsort %}{{ k }}={{ v }};{% endfor %}{% for k in {1: 2, none: 3} %}{{ k }}{% endfor %} {{ {2: 'x', 1: 'y'} | tojson }} {{ {2: 'x', 1: 'y'} | tojson(sort_keys=true) }} {{ {none: 1, true: 2, 2.5: 3} | tojson }}",
+        "{{ 1 in {1: 2} }}{{ 1.0 in {1: 2} }}{{ none in {1: 2} }}{{ {1: 2}.get(1) }}{{ {1: 2}.get(3, 'n') }}{{ {1: 2} == {1.0: 2.0} }}{{ {1: 2}.items() | list }}{{ {1: 2, 1.0: 3, true: 4} }}{{ dict([('a', 1), [2, 3]]) }}{{ dict({'a': 1}, b=2) }}",
+        "{{ {[1]: 2} }}", "{{ {{}: 2} }}", "{{ [1] in {} }}", "{{ {}[[1]] is defined }}", "{{ {(1,): 2} | tojson }}", "{{ {1: 2, 'a': 3} | tojson(sort_keys=true) }}", "{{ {1: 2, 'a': 3} | dictsort }}", "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(**{1: 2}) }}",
+        "{% for lo in [0, 100, 3000, 9999] %}{% set ns = namespace(v=none) %}{% for k, v in {0: 0, 512: 128, 1024: 256, 16384: 1024} | dictsort %}{% if ns.v is none and lo <= k %}{% set ns.v = v %}{% endif %}{% endfor %}{{ ns.v }} {% endfor %}",
+    ],
+    "formats": [
+        "{{ '<think{}>'.format(':x') }} {{ '{} {}'.format(1, 'b') }} {{ '{1}{0}{1}'.format('a', 'b') }} {{ '{a}-{b}'.format(a=1, b=[2]) }} {{ '{{}}{}'.format(none) }} {{ '{0.name} {0[age]} {1[0]}'.format(users[0], list) }} {{ '{!r} {!s}'.format('q', 'q') }}",
+        "[{{ '{:>5}|{:<5}|{:^5}|{:*^6}|{:5}|{:5}'.format('ab', 'ab', 'ab', 'ab', 'ab', 7) }}] {{ '{:05d} {:+d} {: d} {:,} {:_} {:x} {:X} {:#x} {:o} {:b}'.format(42, 42, 42, 1234567, 1234567, 255, 255, 255, 8, 5) }}",
+        "{{ '{:.2f} {:8.3f} {:08.2f} {:e} {:g} {:%} {:.1%} {:,.2f} {}'.format(3.14159, 2.5, -2.5, 12345.678, 0.0001, 0.5, 0.123, 1234567.891, 2.0) }} {{ '{:.2}|{:é>4}|{:<3}'.format('abcd', 'x', true) }} {{ '{:d}'.format(true) }}",
+        "{{ '%s is %d, %5.2f%% of %r' % ('x', 7, 12.345, 'q') }} {{ '%s' % name }} {{ '%s' % [1, 2] }} {{ '%(a)s+%(b)03d' % {'a': 1, 'b': 2} }} {{ '%5s|%-5s|%05d|%+d|%x|%e' % ('a', 'b', 42, 3, 255, 1.5) }} {{ 'plain' % {} }} {{ '%i %u %.3s' % (3.9, 4, 'abcdef') }}",
+        "{{ '%s %s' | format(1, 'a') }} {{ '%(x)s' | format(x=2) }} [{{ 'ab' | center(7) }}] [{{ 'ab'.center(7) }}|{{ 'abc'.center(6, '*') }}|{{ 'ab'.ljust(4) }}|{{ 'ab'.rjust(4, '.') }}|{{ '-5'.zfill(4) }}|{{ '5'.zfill(3) }}] {{ 'a:b:c'.partition(':') }} {{ 'a:b:c'.rpartition(':') }} {{ 'abc'.partition(':') }} {{ 'abc'.rpartition(':') }}",
+        "{{ '{}'.format() }}", "{{ '{a}'.format(b=1) }}", "{{ '{'.format(1) }}", "{{ '}'.format(1) }}", "{{ '{0.x}'.format(1) }}", "{{ '{:d}'.format('a') }}", "{{ '{:s}'.format(1) }}", "{{ '{:>5}'.format(none) }}", "{{ '%d' % 'a' }}", "{{ '%s %s' % 'a' }}", "{{ '%s' % (1, 2) }}", "{{ '%' % 1 }}", "{{ '%q' % 1 }}", "{{ '%(a)s' % 1 }}", "{{ 5 % 'a' }}", "{{ 'a'.center(5, 'xy') }}", "{{ '{!q}'.format(1) }}",
+    ],
+    "safe texts": [
+        "{{ \"it's \" | safe + html }} {{ html + '<' | safe }} {{ '<' | safe + '<' | safe + '<' }} {{ '<' | safe ~ '<' }} {{ '<' | e + '<' }} {{ '<' | e | e }} {{ ('<' | safe) * 2 + '>' }} {{ ('<a>' | safe).replace('a', '<') }} {{ ('<' | safe | trim) + '>' }} {{ ('a' | safe | upper) + '<' }} {{ ('<' | safe | string) + '<' }} {{ html | safe == html }} {{ '<' | safe | tojson }}",
+    ],
+    "nothing to go through": [
+        "{{ none | selectattr('a') | list }}{{ none | select | list }}{{ '' | rejectattr('a', 'equalto', 1) | list }}{{ 0 | map('upper') | list }}{{ false | reject | list }}{{ none | map(attribute='x') | list }}{{ none | selectattr('type', 'equalto', 'x') | list | length > 0 }}",
+        "{{ none | list }}", "{{ none | join }}", "{{ 5 | select | list }}", "{{ none | length }}", "{{ none | first }}",
+    ],
+    "lines": [
+        "{{ 1\n ~\n nope.x }}", "{% if 1 and\n nope.x.y %}{% endif %}", "a\n{% if no %}\n{% elif\n\n nope.x %}\n{% endif %}", "{% for i in\n\n nope.x %}{% endfor %}", "{% for i in list\n if nope.x %}{% endfor %}", "{% set a =\n nope.x %}", "{{ [1,\n nope.x] }}", "{{ nope.x\n | upper }}",
+        "{% macro m() %}\n{{ nope.x }}\n{% endmacro %}\n\n{{ m() }}", "{% macro m(a) %}{{ a }}{% endmacro %}\n{{ m(\n nope.x) }}", "{{ 'a'\n + 1 }}", "x{{ name }}\n{{ name\n }}{{ 1 +\n 'a' }}", "{% set a | upper\n | nosuch %}x{% endset %}", "{% filter upper %}\n{{ nope.x }}\n{% endfilter %}",
+        "\n\n{% call nope() %}\n{% endcall %}", "{% for a, b in [[1, 2],\n [3]] %}\n\n{% endfor %}", "{{\n nope.x if 1\n else 2 }}", "{{ messages[0]['content'] ~\n raise_exception('x') }}", "{{- '\n' + 1 }}", "{%- set x = 'a\nb' -%}\n{{ x + 1 }}", "{{ 1 +\n 2 +\n 'a' }}", "{{ nope.x or\n 1 or\n 2 }}", "{{ {'a':\n nope.x} }}", "{{ not\n nope.x }}", "{{ dict(\n a=nope.x) }}",
     ],
     "dates": ["{{ strftime_now('%Y-%m-%d') }} {{ strftime_now('%d %b %Y') }} {{ strftime_now('%H:%M') }}[{{ strftime_now('') }}]"],
     "errors": [
@@ -354,7 +391,7 @@ def main():
             case["text"] = env.from_string(template).render(**variables)
         except Exception as error:
             case["error"] = f"{type(error).__name__}: {error}"
-            case["line"] = getattr(error, "lineno", None)
+            case["line"] = line_of(error)
         if case.get("variables") is DATA:
             del case["variables"]
         cases.append(case)

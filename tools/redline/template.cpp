@@ -21,14 +21,22 @@ struct TemplateFlags {
 /// A JSON file, or null where none is named. Throws std::runtime_error naming it and the byte.
 Json read_json(const std::string& path, Json::value_t expected) {
   if (path.empty()) return nullptr;
+  const auto check_depth = [&path](int depth, Json::parse_event_t, const Json&) {
+    constexpr int kMaxDepth = 128;
+    if (depth > kMaxDepth)
+      throw std::runtime_error(path + ": nests more than " + std::to_string(kMaxDepth) + " deep");
+    return true;
+  };
   try {
-    const Json json = Json::parse(read_file(path));
+    const Json json = Json::parse(read_file(path), check_depth);
     if (json.type() != expected)
       throw std::runtime_error(path + ": expected " + Json(expected).type_name() + ", found " +
                                json.type_name());
     return json;
   } catch (const Json::parse_error& error) {
     throw std::runtime_error(path + ": not JSON: " + error.what());
+  } catch (const Json::out_of_range& error) {
+    throw std::runtime_error(path + ": a number that is too large: " + error.what());
   }
 }
 
