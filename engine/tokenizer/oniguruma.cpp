@@ -7,6 +7,7 @@ namespace redline {
 namespace {
 
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+constexpr const char* kLatin1Word = R"(\xB2\xB3\xB9\xBC-\xBE)";  // to Oniguruma too, but not in sets
 constexpr std::string_view kHexDigit = "0-9A-Fa-f";
 
 constexpr std::pair<std::string_view, std::string_view> kLongNames[] = {{"Letter", "L"},
@@ -85,7 +86,8 @@ class Translation {
       if (depth_ > 0 && negated) return take(2);
       write(2, depth_ > 0 ? std::string(members) : (negated ? "[^" : "[") + std::string(members) + "]");
     };
-    if (next_is("\\w") || next_is("\\W")) return set(kWord, pattern_[at_ + 1] == 'W');
+    if (next_is("\\w") || next_is("\\W"))
+      return set(std::string(kWord) + (depth_ > 0 ? "" : kLatin1Word), pattern_[at_ + 1] == 'W');
     if (next_is("\\h") || next_is("\\H")) return set(kHexDigit, pattern_[at_ + 1] == 'H');
     if (next_is("\\p{") || next_is("\\P{")) return property();
     take(std::min<std::size_t>(2, pattern_.size() - at_));

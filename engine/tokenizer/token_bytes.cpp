@@ -35,6 +35,11 @@ std::vector<std::string> token_bytes(const TokenizerSpec& spec) {
   for (const AddedToken& token : spec.added_tokens)
     as_is[static_cast<std::size_t>(token.id)] = token.special || spec.byte_level;
   std::vector<std::string> bytes = spec.tokens;
+  // A token that was matched in normalised text took the spaces along that the normaliser had put there.
+  const Normalizer normalizer(spec.normalizer, spec.source);
+  for (const AddedToken& token : spec.added_tokens)
+    if (token.normalized && !as_is[static_cast<std::size_t>(token.id)])
+      bytes[static_cast<std::size_t>(token.id)] = normalizer.added_token(token.content);
   for (const DecoderStep& step : spec.decoder) {
     const auto* replace = std::get_if<Replace>(&step);
     std::vector<NormalizerStep> steps;

@@ -40,7 +40,7 @@ struct Lowercase {
 };
 struct StripAccents {
   bool operator==(const StripAccents&) const = default;
-};  // drops non-spacing marks
+};  // drops marks
 struct Strip {
   bool left, right;
   bool operator==(const Strip&) const = default;

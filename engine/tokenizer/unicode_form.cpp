@@ -76,7 +76,10 @@ std::string lowercase(std::string_view text) {
 std::string strip_accents(std::string_view text) {
   std::string out;
   for_each_character(text, [&](char32_t c) {
-    if (utf8proc_category(static_cast<utf8proc_int32_t>(c)) != UTF8PROC_CATEGORY_MN) append_utf8(out, c);
+    const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+    const bool is_mark = category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+                         category == UTF8PROC_CATEGORY_ME;
+    if (!is_mark) append_utf8(out, c);
   });
   return out;
 }

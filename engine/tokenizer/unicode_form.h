@@ -12,7 +12,7 @@ std::string unicode_normalize(std::string_view text, bool compatible, bool compo
 /// Each character's lowercase by itself, whatever its neighbours (so every capital sigma becomes U+03C3).
 std::string lowercase(std::string_view text);
 
-/// `text` without its non-spacing marks (category Mn).
+/// `text` without its marks (category M).
 std::string strip_accents(std::string_view text);
 
 /// White_Space.

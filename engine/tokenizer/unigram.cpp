@@ -20,20 +20,20 @@ class Unigram final : public TokenModel {
         scores_(spec.scores),
         single_precision_(spec.single_precision) {
     std::vector<PrefixTrie::Key> keys;
-    double best = std::numeric_limits<float>::min(), worst = std::numeric_limits<float>::max();
+    double worst = std::numeric_limits<float>::max();
     for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
       const TokenKind kind = kind_of(spec, i);
       if (is_text(kind)) keys.push_back({spec.tokens[i], static_cast<TokenId>(i)});
       if (kind != TokenKind::kNormal || spec.tokens[i].empty()) continue;
-      best = std::max(best, scores_[i]);
       worst = std::min(worst, scores_[i]);
     }
     trie_ = PrefixTrie(std::move(keys));
     unknown_score_ = rounded(worst - kUnknownPenalty);
-    // User-defined tokens beat every other way to cut their text.
+    // User-defined tokens beat every other way to cut their text. Which of two ways with as many of them wins
+    // is a matter of rounding: this score agrees with SentencePiece 0.2.
+    constexpr float kUserDefinedScore = 0.1F;
     for (std::size_t i = 0; i < spec.tokens.size(); ++i)
-      if (kind_of(spec, i) == TokenKind::kUserDefined)
-        scores_[i] = static_cast<double>(spec.tokens[i].size()) * best - 0.1;
+      if (kind_of(spec, i) == TokenKind::kUserDefined) scores_[i] = kUserDefinedScore;
   }
 
   void encode(std::string_view piece, std::vector<TokenId>& ids) const override {
@@ -44,9 +44,9 @@ class Unigram final : public TokenModel {
     };
     std::vector<Best> best(piece.size() + 1);
     const auto reach = [&](std::size_t from, std::size_t to, double score, TokenId id) {
-      const double total = score + best[from].score;
+      const double total = rounded(score + best[from].score);
       if (best[to].from < 0 || total > best[to].score)
-        best[to] = {rounded(total), static_cast<std::int32_t>(from), id};
+        best[to] = {total, static_cast<std::int32_t>(from), id};
     };
     for (std::size_t at = 0; at < piece.size();) {
       const std::size_t size = utf8_unit(piece, at).num_bytes;
