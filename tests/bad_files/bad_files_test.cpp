@@ -231,5 +231,22 @@ TEST_F(BadFiles, ATemplateIsRefusedWithItsLineOrRenders) {
   EXPECT_GT(num_rendered, 200U);
 }
 
+using BadFilesDeathTest = ::testing::Test;
+
+TEST(BadFilesDeathTest, AFileThatShrinksWhileItsWeightsLoadEndsTheProcessByName) {
+  const TemporaryDirectory directory;
+  const auto path = directory.write("model.gguf", tiny_gguf(DType::kF32, false).finish());
+  EXPECT_EXIT(
+      {
+        const Checkpoint checkpoint(path.string());
+        const auto ops = make_reference_ops();
+        LoadOptions options;
+        options.progress = [&](std::int64_t, std::int64_t) { std::filesystem::resize_file(path, 4096); };
+        load_weights(checkpoint, *ops, options);
+      },
+      ::testing::ExitedWithCode(1),
+      "redline: .*model.gguf: the file shrank or could not be read while it was in use");
+}
+
 }  // namespace
 }  // namespace redline
