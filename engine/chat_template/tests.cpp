@@ -18,6 +18,7 @@ bool alone(Interpreter&, Arguments& a) {
 bool is_float(const Value& v) { return v.is<double>(); }
 bool is_integer(const Value& v) { return v.is<std::int64_t>(); }
 bool is_mapping(const Value& v) { return v.map(); }
+bool is_escaped(const Value& v) { return v.safe(); }
 bool is_string(const Value& v) { return v.text(); }
 bool is_callable(const Value& v) { return v.function(); }
 bool is_boolean(const Value& v) { return v.is<bool>(); }
@@ -81,6 +82,7 @@ constexpr std::pair<std::string_view, Test> kTests[] = {
     {"callable", alone<is_callable>},
     {"defined", alone<is_defined>},
     {"divisibleby", is_divisible},
+    {"escaped", alone<is_escaped>},
     {"even", alone<is_even>},
     {"false", alone<is_false>},
     {"filter", is_filter},

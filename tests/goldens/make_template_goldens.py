@@ -174,7 +174,7 @@ SNIPPETS = {
         "{{ '{}'.format() }}", "{{ '{a}'.format(b=1) }}", "{{ '{'.format(1) }}", "{{ '}'.format(1) }}", "{{ '{0.x}'.format(1) }}", "{{ '{:d}'.format('a') }}", "{{ '{:s}'.format(1) }}", "{{ '{:>5}'.format(none) }}", "{{ '%d' % 'a' }}", "{{ '%s %s' % 'a' }}", "{{ '%s' % (1, 2) }}", "{{ '%' % 1 }}", "{{ '%q' % 1 }}", "{{ '%(a)s' % 1 }}", "{{ 5 % 'a' }}", "{{ 'a'.center(5, 'xy') }}", "{{ '{!q}'.format(1) }}",
     ],
     "safe texts": [
-        "{{ \"it's \" | safe + html }} {{ html + '<' | safe }} {{ '<' | safe + '<' | safe + '<' }} {{ '<' | safe ~ '<' }} {{ '<' | e + '<' }} {{ '<' | e | e }} {{ ('<' | safe) * 2 + '>' }} {{ ('<a>' | safe).replace('a', '<') }} {{ ('<' | safe | trim) + '>' }} {{ ('a' | safe | upper) + '<' }} {{ ('<' | safe | string) + '<' }} {{ html | safe == html }} {{ '<' | safe | tojson }}",
+        "{{ \"it's \" | safe + html }} {{ html + '<' | safe }} {{ '<' | safe + '<' | safe + '<' }} {{ '<' | safe ~ '<' }} {{ '<' | e + '<' }} {{ '<' | e | e }} {{ ('<' | safe) * 2 + '>' }} {{ ('<a>' | safe).replace('a', '<') }} {{ ('<' | safe | trim) + '>' }} {{ ('a' | safe | upper) + '<' }} {{ ('<' | safe | string) + '<' }} {{ html | safe == html }} {{ '<' | safe | tojson }} {{ '<' | e is escaped }}{{ '<' is escaped }}",
     ],
     "nothing to go through": [
         "{{ none | selectattr('a') | list }}{{ none | select | list }}{{ '' | rejectattr('a', 'equalto', 1) | list }}{{ 0 | map('upper') | list }}{{ false | reject | list }}{{ none | map(attribute='x') | list }}{{ none | selectattr('type', 'equalto', 'x') | list | length > 0 }}",
