@@ -79,10 +79,15 @@ inline float e4m3_to_f32(std::uint8_t code) {
 /// in parentheses each one f32 product, every value is one more product and at most one sum.
 void dequantize_row(DType dtype, const std::byte* row, std::int64_t n, float* out);
 
+/// Rounds to the nearest E4M3, ties to even; beyond 448, infinities included, to 448; a NaN stays a NaN.
+std::uint8_t f32_to_e4m3(float x);
+
 /// Stores x[0 .. n) as a row of `dtype` at `row`. Requires n to be a multiple of the type's block. f16 and
-/// bf16 round to nearest even; the quantised types choose scales and round as ggml's reference quantisers do
-/// (q8_0: d = max|x| / 127; q4_0: d = -x / 8 of the x furthest from 0; q4_1: d = (max - min) / 15, m = min),
-/// bit for bit on finite input.
+/// bf16 round to nearest even. q8_0, q4_0, q5_0, q4_1, q5_1 and mxfp4 choose scales and round as ggml's
+/// reference quantisers do (q8_0: d = max|x| / 127; q4_0, q5_0: d = -x / 8, -x / 16 of the x furthest from 0;
+/// q4_1, q5_1: d = (max - min) / 15, / 31, m = min; mxfp4: e from the largest's exponent), bit for bit on
+/// finite input. K types and IQ4 search for the scales of least squared error (quantize_search.h), which may
+/// be other bits than ggml's search finds. f8_e4m3: scale = max|x| / 448.
 void quantize_row(DType dtype, const float* x, std::int64_t n, std::byte* row);
 
 }  // namespace redline

@@ -58,8 +58,9 @@ TEST(LoadWeights, RequantisesRowByRowToEveryType) {
   const TemporaryDirectory directory;
   const Checkpoint checkpoint(directory.write("m.gguf", tiny_gguf(DType::kQ8_0, false).finish()).string());
   const auto ops = make_cpu_ops({.threads = 2, .isa = {}});
-  for (int i = 0; i <= static_cast<int>(DType::kQ4_1); ++i) {
+  for (int i = 0; i < kNumDTypes; ++i) {
     const auto dtype = static_cast<DType>(i);
+    if (traits(dtype).block_elements > 32) continue;  // the model's rows are shorter
     SCOPED_TRACE(name(dtype));
     LoadOptions options;
     options.dtype = dtype;

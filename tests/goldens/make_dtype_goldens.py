@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes dtype_goldens.bin: quantised rows and their values, as the `gguf` package (PyPI) makes them.
 
-Needs gguf, numpy and, for float8_e4m3fn, torch. For each type, in order f16, bf16, q8_0, q4_0, q4_1:
+Needs gguf, numpy and, for float8_e4m3fn, torch. For each type, in order of TYPES:
   f32 x[ROWS * COLS], then quantize(x) in the type's bytes, then f32 dequantize(quantize(x)).
 The rows' scales span what weights have, with the corners that rounding has: ties, zeros, one value far out.
 Then for each type, in order of BLOCKS: NUM_BLOCKS blocks of random bytes, then f32 dequantize(blocks). Any bytes
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 ROWS, COLS = 6, 64
-TYPES = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1"]
+TYPES = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"]
 NUM_BLOCKS = 7
 BLOCKS = {  # where each type's f16 lie
     "Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],

@@ -185,8 +185,9 @@ void Flags::dtype(const char* names, const char* help, DType& target, std::vecto
 
 void Flags::dtype(const char* names, const char* help, std::optional<DType>& target) {
   add({.names = names, .value = "TYPE", .help = help}, [&target](const std::string& text) {
-    target =
-        parse_dtype(text, {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1});
+    std::vector<DType> all;
+    for (int i = 0; i < kNumDTypes; ++i) all.push_back(static_cast<DType>(i));
+    target = parse_dtype(text, all);
   });
 }
 

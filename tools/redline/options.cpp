@@ -56,7 +56,9 @@ std::string model_name(const std::string& reference) {
 
 void ModelFlags::add_to(Flags& flags) {
   flags.dtype("--dtype",
-              "Store the weights as f32, f16, bf16, q8_0, q4_0 or q4_1 (default: as the file does)", dtype);
+              "Store the weights as f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k to q6_k, iq4_nl, "
+              "iq4_xs, mxfp4 or f8_e4m3 (default: as the file does)",
+              dtype);
   flags.number("--threads", "Threads (default: one per core)", threads, 1, 4096);
   flags.text("--device", "NAME", "Where it runs: cpu, cuda or cuda:N", device);
 }
