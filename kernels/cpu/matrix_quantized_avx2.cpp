@@ -16,12 +16,13 @@
 // tile by tile; the limit is two maddubs or pmaddwd a cycle.
 //
 // Measured on Zen 3 (EPYC, 2 cores of a virtual machine, busy with other programs), one thread on its own
-// clock, 4096 x 2048 weights, medians of pairs with a bare loop or a read of the same bytes
+// clock, 4096 x 2048 weights, medians of 11 pairs with a bare loop or a read of the same bytes
 // (redline_kernel_bench
 // --own-clock; rows in docs/bench/cpu.jsonl). With 512 rows, share of what maddubs or, for signed codes,
-// pmaddwd attains: Q4_0 / Q4_1 / Q4_K 71 / 70 / 69 %, Q5_0 / Q5_1 / Q5_K / MXFP4 67 / 65 / 60 / 67 %, Q2_K /
-// Q3_K / Q6_K 57 / 55 / 52 %, Q8_0 / IQ4_NL / IQ4_XS 76 / 77 / 75 %. With 1 row the whole of the read, but
-// IQ4_NL and IQ4_XS 84 %, Q2_K 81 % and Q3_K 53 %: unpacking takes longer there.
+// pmaddwd attains: Q4_0 / Q4_1 / Q4_K 70 / 72 / 70 %, Q5_0 / Q5_1 / Q5_K / MXFP4 66 / 57 / 64 / 66 %, Q2_K /
+// Q3_K / Q6_K 59 / 51 / 55 %, Q8_0 / IQ4_NL / IQ4_XS 81 / 80 / 79 %. With 8 rows 36 to 64 % of the roofline.
+// With 1 row the whole of the read (that loop, without prefetching, took longer than the kernel), but Q2_K 78
+// %, IQ4_XS 78 % and Q3_K 68 %: unpacking takes longer there.
 #if defined(__x86_64__)
 #include "kernels/cpu/codec.h"
 #include "kernels/cpu/matrix_driver.h"
