@@ -144,9 +144,9 @@ Engine::Engine(std::shared_ptr<LoadedModel> model, const EngineOptions& options,
 
 Engine::~Engine() = default;
 
-std::unique_ptr<Stream> Engine::submit(Request request) {
+std::unique_ptr<Stream> Engine::submit(Request request, std::function<void()> on_event) {
   check_request(request, model_->config, options_, core_->max_context());
-  return std::unique_ptr<Stream>(new Stream(core_->submit(std::move(request))));
+  return std::unique_ptr<Stream>(new Stream(core_->submit(std::move(request), std::move(on_event))));
 }
 
 EngineStats Engine::stats() const { return core_->stats(); }

@@ -85,6 +85,7 @@ struct EngineStats {
   std::int64_t prefix_queried_tokens = 0, prefix_hit_tokens = 0;
   double kv_usage = 0;  // of the pool's blocks, 0 to 1
   std::int64_t max_context = 0, kv_bytes = 0, num_blocks = 0;
+  std::string failure{};  // why the engine ended, if it did: every request fails with it
 };
 
 /// Called after every step, on the engine's thread. `wall_ns` from the step's start to its end; `gap_ns`
@@ -107,7 +108,9 @@ class Engine {
   ~Engine();
 
   /// Queues a request. Throws std::invalid_argument naming the field and both numbers when it can never run.
-  std::unique_ptr<Stream> submit(Request request);
+  /// `on_event`, where given, is called on the engine's thread whenever the stream has new events: it must
+  /// return at once, and may outlive the stream.
+  std::unique_ptr<Stream> submit(Request request, std::function<void()> on_event = {});
   EngineStats stats() const;
   const LoadedModel& model() const { return *model_; }
   std::int64_t max_context() const;

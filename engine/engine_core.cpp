@@ -51,8 +51,9 @@ EngineCore::~EngineCore() {
   thread_.join();
 }
 
-std::shared_ptr<StreamState> EngineCore::submit(Request request) {
+std::shared_ptr<StreamState> EngineCore::submit(Request request, std::function<void()> on_event) {
   auto stream = std::make_shared<StreamState>();
+  stream->on_event = std::move(on_event);
   stream->num_unfinished = request.n;
   stream->inbox = inbox_;
   stream->usage.arrival_ns = now_ns();
@@ -67,8 +68,14 @@ std::shared_ptr<StreamState> EngineCore::submit(Request request) {
 }
 
 EngineStats EngineCore::stats() const {
-  const std::lock_guard lock(stats_mutex_);
-  return stats_;
+  EngineStats stats;
+  {
+    const std::lock_guard lock(stats_mutex_);
+    stats = stats_;
+  }
+  const std::lock_guard lock(inbox_->mutex);
+  stats.failure = inbox_->failure;
+  return stats;
 }
 
 void EngineCore::run() {
@@ -260,12 +267,15 @@ void EngineCore::record(const BatchView& batch, const StepCounts& counts, std::i
 void EngineCore::emit() {
   for (auto& [job, event] : events_) {
     StreamState& stream = *job->stream;
-    const std::lock_guard lock(stream.mutex);
-    if (event.finish_reason != FinishReason::kNone && --stream.num_unfinished == 0)
-      job->usage.finish_ns = now_ns();
-    stream.usage = job->usage;
-    stream.events.push_back(std::move(event));
-    stream.arrived.notify_all();
+    {
+      const std::lock_guard lock(stream.mutex);
+      if (event.finish_reason != FinishReason::kNone && --stream.num_unfinished == 0)
+        job->usage.finish_ns = now_ns();
+      stream.usage = job->usage;
+      stream.events.push_back(std::move(event));
+      stream.arrived.notify_all();
+    }
+    if (stream.on_event) stream.on_event();
   }
   events_.clear();
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -32,6 +33,7 @@ struct StreamState {
   std::deque<OutputEvent> events;
   std::int32_t num_unfinished = 0;  // answers whose last event has not been queued
   RequestUsage usage;
+  std::function<void()> on_event;  // set before the step thread sees the state
   std::weak_ptr<Inbox> inbox;
 };
 
@@ -55,7 +57,7 @@ class EngineCore {
   ~EngineCore();
 
   /// Requires a request that Engine::submit has checked.
-  std::shared_ptr<StreamState> submit(Request request);
+  std::shared_ptr<StreamState> submit(Request request, std::function<void()> on_event);
   EngineStats stats() const;
   std::int64_t max_context() const { return max_context_; }
 

@@ -47,6 +47,21 @@ UtilizationMeter::UtilizationMeter(DevicePeaks peaks, std::int64_t weight_bytes)
       by_basis_{peaks_.vendor(), peaks_.attainable()},
       weight_bytes_(weight_bytes) {}
 
+UtilizationMeter UtilizationMeter::since(const UtilizationMeter& earlier) const {
+  UtilizationMeter window = *this;
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    PhaseTotals& t = window.totals_[p];
+    const PhaseTotals& before = earlier.totals_[p];
+    t.steps -= before.steps;
+    t.counts -= before.counts;
+    t.busy_ns -= before.busy_ns;
+    t.wall_ns -= before.wall_ns;
+    t.ideal_ns_vendor -= before.ideal_ns_vendor;
+    t.ideal_ns_attainable -= before.ideal_ns_attainable;
+  }
+  return window;
+}
+
 void UtilizationMeter::add_step(const StepCounts& step, const StepTiming& timing) {
   const double busy_ns = step.busy_ns[0] + step.busy_ns[1];
   const double wall_ns = static_cast<double>(timing.wall_ns + timing.gap_ns);

@@ -77,6 +77,8 @@ class UtilizationMeter {
   /// `whole_steps` steps did nothing else.
   void reclassify_as_wasted(const Counts& counts, Phase phase, std::int64_t whole_steps = 0);
   void reset();
+  /// What was added since `earlier`, a copy of this meter made before.
+  UtilizationMeter since(const UtilizationMeter& earlier) const;
 
   const DevicePeaks& peaks() const { return peaks_; }
   const PhaseTotals& totals(Phase phase) const { return totals_[static_cast<std::size_t>(phase)]; }

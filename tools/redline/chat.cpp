@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "engine/chat_prompt.h"
 #include "engine/meter/format.h"
-#include "tools/redline/chat_prompt.h"
 #include "tools/redline/command.h"
 #include "tools/redline/session.h"
 #include "tools/redline/terminal.h"

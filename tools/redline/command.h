@@ -26,6 +26,7 @@ Action declare_probe(Flags& flags);
 Action declare_tokenize(Flags& flags);
 Action declare_template(Flags& flags);
 Action declare_convert(Flags& flags);
+Action declare_serve(Flags& flags);
 
 struct Command {
   const char* name;
@@ -36,6 +37,7 @@ struct Command {
 inline constexpr Command kCommands[] = {
     {"run", "Answer one prompt, then report what the hardware did for it", declare_run},
     {"chat", "Talk with a model in turns", declare_chat},
+    {"serve", "Serve a model over HTTP, OpenAI-compatible", declare_serve},
     {"bench", "Measure prefill and decode: tokens per second, MFU and MBU", declare_bench},
     {"eval", "Perplexity of a text, its logits, and their distance from a base's", declare_eval},
     {"inspect", "What a model is, what it needs, and what bounds it on a device", declare_inspect},

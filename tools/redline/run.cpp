@@ -5,7 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "tools/redline/chat_prompt.h"
+#include "engine/chat_prompt.h"
 #include "tools/redline/command.h"
 #include "tools/redline/session.h"
 

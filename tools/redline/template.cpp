@@ -3,8 +3,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "engine/chat_prompt.h"
 #include "engine/checkpoint.h"
-#include "tools/redline/chat_prompt.h"
 #include "tools/redline/command.h"
 #include "tools/redline/options.h"
 
@@ -43,7 +43,9 @@ Json read_json(const std::string& path, Json::value_t expected) {
 int render(const TemplateFlags& flags) {
   if (flags.messages.empty()) throw UsageError("--messages is required");
   const Tokenizer tokenizer(Checkpoint(flags.model).tokenizer_spec());
-  const ChatPrompt prompt(tokenizer, flags.source);
+  const ChatPrompt prompt = flags.source.empty()
+                                ? ChatPrompt(tokenizer)
+                                : ChatPrompt(tokenizer, flags.source, read_file(flags.source));
   const std::string text = prompt.render(
       read_json(flags.messages, Json::value_t::array), read_json(flags.tools, Json::value_t::array),
       !flags.no_generation_prompt, read_json(flags.vars, Json::value_t::object));

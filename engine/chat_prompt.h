@@ -15,9 +15,11 @@ namespace redline {
 /// A chat template with the tokenizer whose special tokens it names.
 class ChatPrompt {
  public:
-  /// The template that the model carries, if it does, or the one in `template_file`. Keeps a reference to
-  /// `tokenizer`. Throws std::runtime_error naming the file and line of what is wrong.
-  explicit ChatPrompt(const Tokenizer& tokenizer, const std::string& template_file = {});
+  /// The template that the model carries, if it does. Keeps a reference to `tokenizer`. Throws
+  /// std::runtime_error naming the file and line of what is wrong.
+  explicit ChatPrompt(const Tokenizer& tokenizer);
+  /// The template `source`, which messages call `name`.
+  ChatPrompt(const Tokenizer& tokenizer, std::string name, const std::string& source);
 
   /// Whether there is a template.
   explicit operator bool() const { return template_ != nullptr; }

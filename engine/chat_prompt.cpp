@@ -1,10 +1,8 @@
-#include "tools/redline/chat_prompt.h"
+#include "engine/chat_prompt.h"
 
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <utility>
-
-#include "tools/redline/options.h"
 
 namespace redline {
 namespace {
@@ -22,12 +20,13 @@ std::vector<std::pair<std::string, std::string>> special_tokens(const Tokenizer&
 
 }  // namespace
 
-ChatPrompt::ChatPrompt(const Tokenizer& tokenizer, const std::string& template_file)
-    : tokenizer_(tokenizer),
-      name_(template_file.empty() ? tokenizer.spec().source + ": chat template" : template_file) {
-  const std::string source =
-      template_file.empty() ? tokenizer.spec().chat_template : read_file(template_file);
-  if (source.empty() && template_file.empty()) return;
+ChatPrompt::ChatPrompt(const Tokenizer& tokenizer)
+    : ChatPrompt(tokenizer, tokenizer.spec().source + ": chat template", tokenizer.spec().chat_template) {
+  if (tokenizer.spec().chat_template.empty()) template_ = nullptr;
+}
+
+ChatPrompt::ChatPrompt(const Tokenizer& tokenizer, std::string name, const std::string& source)
+    : tokenizer_(tokenizer), name_(std::move(name)) {
   try {
     template_ = std::make_unique<ChatTemplate>(source);
   } catch (const TemplateError& error) {

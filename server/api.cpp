@@ -1,0 +1,305 @@
+#include "server/api.h"
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "engine/tokenizer/tokenizer.h"
+#include "server/generation.h"
+#include "server/reply.h"
+
+namespace redline::server {
+namespace {
+
+HttpResponse json_response(const Json& json) {
+  return {.body = json.dump(-1, ' ', false, Json::error_handler_t::replace), .headers = {}};
+}
+
+/// Takes as long for every `given` of one length.
+bool same_secret(std::string_view given, std::string_view key) {
+  unsigned difference = given.size() == key.size() ? 0 : 1;
+  for (std::size_t i = 0; i < given.size(); ++i)
+    difference |= static_cast<unsigned char>(given[i]) ^
+                  static_cast<unsigned char>(key[i % std::max<std::size_t>(key.size(), 1)]);
+  return difference == 0;
+}
+
+/// Counts a call while it lives.
+class CallCount {
+ public:
+  explicit CallCount(std::int64_t& count) : count_(count) { ++count_; }
+  ~CallCount() { --count_; }
+  CallCount(const CallCount&) = delete;
+  CallCount& operator=(const CallCount&) = delete;
+
+ private:
+  std::int64_t& count_;
+};
+
+}  // namespace
+
+Api::Api(Engine& engine, LiveMeter& meter, ApiOptions options)
+    : engine_(engine),
+      meter_(meter),
+      options_(std::move(options)),
+      created_(std::chrono::duration_cast<std::chrono::seconds>(
+                   std::chrono::system_clock::now().time_since_epoch())
+                   .count()) {
+  if (engine.model().tokenizer) chat_ = std::make_unique<ChatPrompt>(*engine.model().tokenizer);
+  served_ = {&engine.model(), chat_.get(), engine.max_context(), options_.model_names};
+}
+
+void Api::authorize(const HttpRequest& request) const {
+  if (options_.api_keys.empty()) return;
+  std::string_view given = request.header("X-Api-Key");
+  constexpr std::string_view kBearer = "Bearer ";
+  if (const auto header = request.header("Authorization"); header.starts_with(kBearer))
+    given = header.substr(kBearer.size());
+  bool known = false;
+  for (const std::string& key : options_.api_keys) known |= same_secret(given, key);
+  if (!known || given.empty())
+    throw ApiError(401, "a valid API key is needed: Authorization: Bearer KEY, or X-Api-Key", "",
+                   "invalid_api_key");
+}
+
+HttpResponse Api::preflight() const {
+  HttpResponse response{.content_type = "text/plain", .body = "", .headers = {}};
+  response.headers = {{"Access-Control-Allow-Origin", options_.cors_origin},
+                      {"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                      {"Access-Control-Allow-Headers", "*"},
+                      {"Access-Control-Max-Age", "86400"}};
+  return response;
+}
+
+// The routes: method, path, and what answers.
+const Api::Route& Api::route_of(const HttpRequest& request) const {
+  static const Route kRoutes[] = {
+      {"GET", "/health", [](const Api& api, const HttpRequest&) { return api.health(); }},
+      {"GET", "/v1/health", [](const Api& api, const HttpRequest&) { return api.health(); }},
+      {"GET", "/v1/models", [](const Api& api, const HttpRequest&) { return api.models(); }},
+      {"GET", "/models", [](const Api& api, const HttpRequest&) { return api.models(); }},
+      {"GET", "/metrics", [](const Api& api, const HttpRequest&) { return api.metrics(); }},
+      {"GET", "/version",
+       [](const Api& api, const HttpRequest&) {
+         return json_response({{"version", api.options_.version}});
+       }},
+      {"GET", "/props", [](const Api& api, const HttpRequest&) { return api.props(); }},
+      {"GET", "/load",
+       [](const Api& api, const HttpRequest&) {
+         return json_response({{"server_load", api.num_calls_}});
+       }},
+      {"POST", "/tokenize",
+       [](const Api& api, const HttpRequest& asked) { return api.tokenize(asked.body); }},
+      {"POST", "/detokenize",
+       [](const Api& api, const HttpRequest& asked) { return api.detokenize(asked.body); }},
+      {"POST", "/apply-template",
+       [](const Api& api, const HttpRequest& asked) { return api.apply_template(asked.body); }},
+      {"POST", "/v1/completions", nullptr},
+      {"POST", "/v1/chat/completions", nullptr},
+  };
+  for (const char* absent : {"/v1/embeddings", "/embeddings", "/v1/responses"})
+    if (request.path == absent) throw ApiError(501, request.path + " is not served", "", "not_implemented");
+  const auto* route =
+      std::ranges::find_if(kRoutes, [&](const Route& each) { return request.path == each.path; });
+  if (route == std::end(kRoutes))
+    throw ApiError(404, "there is no route " + request.path, "", "route_not_found");
+  const std::string method = request.method == "HEAD" ? "GET" : request.method;
+  if (method != route->method)
+    throw ApiError(405, request.path + " takes " + route->method, "", "method_not_allowed");
+  return *route;
+}
+
+asio::awaitable<void> Api::handle(Exchange& exchange) {
+  const HttpRequest& request = exchange.request();
+  if (request.method == "OPTIONS") {
+    co_await exchange.respond(preflight());
+    co_return;
+  }
+  if (request.path != "/health" && request.path != "/v1/health") authorize(request);
+  const Route& route = route_of(request);
+  if (route.answer) {
+    HttpResponse response = route.answer(*this, request);
+    response.headers.emplace_back("Access-Control-Allow-Origin", options_.cors_origin);
+    co_await exchange.respond(std::move(response));
+    co_return;
+  }
+  const Json body = parse_body(request.body);
+  const bool chat = request.path == "/v1/chat/completions";
+  const Call call = chat ? parse_chat(body, served_) : parse_completion(body, served_);
+  co_await complete(exchange, call);
+}
+
+HttpResponse Api::metrics() const {
+  return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
+          .body = meter_.page(engine_.stats()),
+          .headers = {}};
+}
+
+asio::awaitable<void> Api::complete(Exchange& exchange, const Call& call) {
+  if (draining_) throw ApiError(503, "the server is shutting down", "", "shutting_down");
+  if (num_calls_ >= options_.max_queue)
+    throw ApiError(429, std::to_string(num_calls_) + " calls are under way, the most there may be", "",
+                   "queue_full");
+  const CallCount count(num_calls_);
+  std::optional<Generation> generation;
+  try {
+    generation.emplace(exchange.executor(), engine_, call.requests);
+  } catch (const std::invalid_argument& error) {
+    throw ApiError(400, error.what(), call.chat ? "messages" : "prompt", "invalid_request");
+  } catch (const std::runtime_error& error) {
+    throw ApiError(503, error.what(), "", "engine_stopped");
+  }
+  exchange.on_close([&generation] { generation->abort(); });
+  if (call.stream) {
+    co_await stream(exchange, call, *generation);
+    co_return;
+  }
+  Reply reply(call, engine_.model().tokenizer.get());
+  FinishReason last = FinishReason::kNone;
+  for (;;) {
+    const auto pieces = co_await generation->next();
+    if (pieces.empty()) break;
+    for (const auto& piece : pieces) {
+      if (piece.event.finish_reason != FinishReason::kNone) last = piece.event.finish_reason;
+      if (piece.event.finish_reason == FinishReason::kError) {
+        meter_.add_request(last, generation->usage());
+        throw ApiError(500, piece.event.error, "", "generation_failed");
+      }
+      reply.add(piece);
+    }
+  }
+  meter_.add_request(last, generation->usage());
+  if (last == FinishReason::kAborted) throw ApiError(503, "the request was aborted", "", "aborted");
+  HttpResponse response{.body = reply.body(generation->usage()), .headers = {}};
+  response.headers.emplace_back("Access-Control-Allow-Origin", options_.cors_origin);
+  co_await exchange.respond(std::move(response));
+}
+
+asio::awaitable<void> Api::stream(Exchange& exchange, const Call& call, Generation& generation) {
+  Reply reply(call, engine_.model().tokenizer.get());
+  FinishReason last = FinishReason::kNone;
+  bool begun = false;
+  for (;;) {
+    const auto pieces = co_await generation.next();
+    if (pieces.empty()) break;
+    std::string events;
+    for (const auto& piece : pieces) {
+      if (piece.event.finish_reason != FinishReason::kNone) last = piece.event.finish_reason;
+      if (last == FinishReason::kError || last == FinishReason::kAborted) {
+        meter_.add_request(last, generation.usage());
+        const ApiError error(last == FinishReason::kError ? 500 : 503,
+                             last == FinishReason::kError ? piece.event.error : "the request was aborted", "",
+                             "generation_failed");
+        if (!begun) throw error;
+        co_await exchange.send(events + event_text(error.body()));
+        co_return;  // without [DONE] or the stream's end
+      }
+      events += reply.chunk(piece, generation.usage());
+    }
+    if (!begun) co_await exchange.begin_events();  // with the first token: until then an error has a status
+    begun = true;
+    co_await exchange.send(std::move(events));
+  }
+  meter_.add_request(last, generation.usage());
+  std::string end = call.include_usage ? reply.usage_chunk(generation.usage()) : "";
+  co_await exchange.send(end + event_text("[DONE]"));
+  co_await exchange.end_events();
+}
+
+HttpResponse Api::health() const {
+  const EngineStats stats = engine_.stats();
+  if (!stats.failure.empty())
+    return ApiError(503, "the engine has stopped: " + stats.failure, "", "engine_stopped").response();
+  if (draining_) return ApiError(503, "the server is shutting down", "", "shutting_down").response();
+  return json_response({{"status", "ok"}});
+}
+
+HttpResponse Api::models() const {
+  Json data = Json::array();
+  for (const std::string& name : options_.model_names)
+    data.push_back({{"id", name},
+                    {"object", "model"},
+                    {"created", created_},
+                    {"owned_by", "redline"},
+                    {"root", options_.model_names.front()},
+                    {"parent", nullptr},
+                    {"max_model_len", served_.max_context},
+                    {"permission", Json::array()}});
+  return json_response({{"object", "list"}, {"data", std::move(data)}});
+}
+
+HttpResponse Api::props() const {
+  return json_response({{"model", options_.model_names.front()},
+                        {"architecture", engine_.model().config.architecture},
+                        {"max_model_len", served_.max_context},
+                        {"vocab_size", engine_.model().config.vocab_size},
+                        {"max_queue", options_.max_queue}});
+}
+
+HttpResponse Api::tokenize(const std::string& body) const {
+  const Json json = parse_body(body);
+  const Fields fields(json);
+  if (!served_.model->tokenizer) throw ApiError(400, "the model has no tokenizer", "", "no_tokenizer");
+  const Tokenizer& tokenizer = *served_.model->tokenizer;
+  std::string text;
+  bool special = fields.boolean("add_special_tokens").value_or(true);
+  const bool peer_form = fields.find("content") != nullptr;  // llama.cpp's
+  if (peer_form) {
+    text = *fields.text("content");
+    special = fields.boolean("add_special").value_or(false);
+  } else if (fields.find("messages")) {
+    text = Json::parse(apply_template(body).body)["prompt"].get<std::string>();
+    special = false;
+  } else if (const auto prompt = fields.text("prompt")) {
+    text = *prompt;
+  } else {
+    fields.fail("prompt", "a string (or messages, or content)");
+  }
+  const auto ids = tokenizer.encode(text, {.add_special = special});
+  Json pieces = Json::array();
+  for (const TokenId id : ids) pieces.push_back(std::string(tokenizer.piece(id)));
+  if (peer_form) {
+    if (!fields.boolean("with_pieces").value_or(false)) return json_response({{"tokens", ids}});
+    Json tokens = Json::array();
+    for (std::size_t i = 0; i < ids.size(); ++i) tokens.push_back({{"id", ids[i]}, {"piece", pieces[i]}});
+    return json_response({{"tokens", std::move(tokens)}});
+  }
+  return json_response({{"count", ids.size()},
+                        {"max_model_len", served_.max_context},
+                        {"tokens", ids},
+                        {"token_strs", std::move(pieces)}});
+}
+
+HttpResponse Api::detokenize(const std::string& body) const {
+  const Json json = parse_body(body);
+  const Fields fields(json);
+  if (!served_.model->tokenizer) throw ApiError(400, "the model has no tokenizer", "", "no_tokenizer");
+  const Tokenizer& tokenizer = *served_.model->tokenizer;
+  std::vector<TokenId> ids;
+  if (!fields.find("tokens")) fields.fail("tokens", "an array of token ids");
+  for (const auto id : fields.integers("tokens", 0, tokenizer.num_tokens() - 1, 1u << 24))
+    ids.push_back(static_cast<TokenId>(id));
+  const std::string text = tokenizer.decode(ids);
+  return json_response({{"prompt", text}, {"content", text}});
+}
+
+HttpResponse Api::apply_template(const std::string& body) const {
+  const Json json = parse_body(body);
+  const Fields fields(json);
+  const Json* messages = fields.find("messages");
+  if (!messages || !messages->is_array()) fields.fail("messages", "an array of messages");
+  if (!served_.chat) throw ApiError(400, "the model has no tokenizer", "", "no_tokenizer");
+  const Json* tools = fields.find("tools");
+  try {
+    return json_response(
+        {{"prompt",
+          served_.chat->render(*messages, tools ? *tools : Json(),
+                               fields.boolean("add_generation_prompt").value_or(true), Json::object())}});
+  } catch (const std::runtime_error& error) {
+    throw ApiError(400, std::string("messages: ") + error.what(), "messages", "template_error");
+  }
+}
+
+}  // namespace redline::server

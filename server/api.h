@@ -1,0 +1,65 @@
+// The routes: who may ask, what they ask, and what they get.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/chat_prompt.h"
+#include "engine/engine.h"
+#include "server/call.h"
+#include "server/generation.h"
+#include "server/http_server.h"
+#include "server/live_meter.h"
+
+namespace redline::server {
+
+struct ApiOptions {
+  std::vector<std::string> model_names;  // at least one: what clients may call the model
+  std::vector<std::string> api_keys;     // empty: none is needed
+  std::string cors_origin = "*";
+  std::int64_t max_queue = 1024;  // calls at a time beyond which 429 is answered
+  std::string version;
+};
+
+class Api {
+ public:
+  /// Keeps references to `engine` and `meter`.
+  Api(Engine& engine, LiveMeter& meter, ApiOptions options);
+
+  /// Answers one request: the server's Handler. Throws ApiError.
+  asio::awaitable<void> handle(Exchange& exchange);
+  /// From now on: not healthy, new calls get 503.
+  void begin_draining() { draining_ = true; }
+
+ private:
+  struct Route {
+    const char *method, *path;
+    HttpResponse (*answer)(const Api& api, const HttpRequest& request);  // null: a completion
+  };
+  const Route& route_of(const HttpRequest& request) const;
+  void authorize(const HttpRequest& request) const;
+  HttpResponse preflight() const;
+  asio::awaitable<void> complete(Exchange& exchange, const Call& call);
+  asio::awaitable<void> stream(Exchange& exchange, const Call& call, Generation& generation);
+  HttpResponse health() const;
+  HttpResponse models() const;
+  HttpResponse tokenize(const std::string& body) const;
+  HttpResponse detokenize(const std::string& body) const;
+  HttpResponse apply_template(const std::string& body) const;
+  HttpResponse props() const;
+  HttpResponse metrics() const;
+
+  Engine& engine_;
+  LiveMeter& meter_;
+  const ApiOptions options_;
+  std::unique_ptr<ChatPrompt> chat_;
+  ServedModel served_;
+  std::int64_t created_;
+  std::int64_t num_calls_ = 0;  // under way
+  bool draining_ = false;
+};
+
+}  // namespace redline::server

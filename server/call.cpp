@@ -1,0 +1,199 @@
+#include "server/call.h"
+
+#include <algorithm>
+#include <limits>
+#include <random>
+#include <stdexcept>
+#include <utility>
+
+#include "engine/tokenizer/tokenizer.h"
+
+namespace redline::server {
+namespace {
+
+constexpr std::int64_t kMaxAnswers = 128, kMaxPrompts = 128;
+constexpr double kMaxPenalty = 1000;
+
+const Tokenizer& tokenizer_of(const ServedModel& served) {
+  if (!served.model->tokenizer)
+    throw ApiError(400, "the model has no tokenizer: give the prompt as token ids", "prompt", "no_tokenizer");
+  return *served.model->tokenizer;
+}
+
+void refuse(const Fields& fields, const char* key, const char* why) {
+  if (fields.find(key)) throw ApiError(400, std::string(key) + ": " + why, key, "unsupported");
+}
+
+void check_model(const Fields& fields, const ServedModel& served, Call& call) {
+  call.model = fields.text("model").value_or(served.names.front());
+  if (std::ranges::find(served.names, call.model) == served.names.end())
+    throw ApiError(404,
+                   "the model '" + call.model + "' is not served here; '" + served.names.front() + "' is",
+                   "model", "model_not_found");
+}
+
+void read_bias(const Fields& fields, std::int64_t vocab_size, SamplingParams& params) {
+  const Json* bias = fields.find("logit_bias");
+  if (!bias) return;
+  if (!bias->is_object() || bias->size() > 1024)
+    fields.fail("logit_bias", "an object of at most 1024 token ids");
+  for (const auto& [key, value] : bias->items()) {
+    const bool digits = !key.empty() && key.size() <= 9 &&
+                        std::ranges::all_of(key, [](char c) { return c >= '0' && c <= '9'; });
+    if (!digits || std::stoll(key) >= vocab_size || !value.is_number() ||
+        !(std::abs(value.get<double>()) <= 100))
+      fields.fail("logit_bias",
+                  "token ids below " + std::to_string(vocab_size) + " with numbers from -100 to 100");
+    params.logit_bias.emplace_back(static_cast<std::int32_t>(std::stoll(key)), value.get<float>());
+  }
+}
+
+SamplingParams read_sampling(const Fields& fields, const ServedModel& served) {
+  SamplingParams params;
+  const auto number = [&](const char* key, double low, double high, double absent) {
+    return static_cast<float>(fields.number(key, low, high).value_or(absent));
+  };
+  constexpr auto kMost = std::numeric_limits<std::int32_t>::max();
+  params.temperature = number("temperature", 0, 100, 1);
+  params.top_p = number("top_p", 1e-9, 1, 1);
+  params.min_p = number("min_p", 0, 1, 0);
+  params.top_k = static_cast<std::int32_t>(fields.integer("top_k", -1, kMost).value_or(0));
+  params.repetition_penalty = number("repetition_penalty", 1e-3, kMaxPenalty, 1);
+  params.presence_penalty = number("presence_penalty", -kMaxPenalty, kMaxPenalty, 0);
+  params.frequency_penalty = number("frequency_penalty", -kMaxPenalty, kMaxPenalty, 0);
+  read_bias(fields, served.model->config.vocab_size, params);
+  const auto seed = fields.integer("seed", std::numeric_limits<std::int64_t>::min(),
+                                   std::numeric_limits<std::int64_t>::max());
+  params.seed =
+      seed ? static_cast<std::uint64_t>(*seed) : std::random_device()() * std::uint64_t{0x9e3779b97f4a7c15};
+  const char* max_key = fields.find("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+  params.max_tokens = static_cast<std::int32_t>(fields.integer(max_key, 1, kMost).value_or(-1));
+  params.min_tokens = static_cast<std::int32_t>(fields.integer("min_tokens", 0, kMost).value_or(0));
+  params.ignore_eos = fields.boolean("ignore_eos").value_or(false);
+  for (const auto id : fields.integers("stop_token_ids", 0, served.model->config.vocab_size - 1, 256))
+    params.stop_token_ids.push_back(static_cast<std::int32_t>(id));
+  params.stop = fields.texts("stop", 16);
+  std::erase(params.stop, "");
+  params.include_stop_in_output = fields.boolean("include_stop_str_in_output").value_or(false);
+  params.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
+  return params;
+}
+
+/// What both routes share but the prompt and logprobs.
+Request read_common(const Fields& fields, const ServedModel& served, Call& call) {
+  check_model(fields, served, call);
+  call.stream = fields.boolean("stream").value_or(false);
+  if (const Json* options = fields.find("stream_options")) {
+    if (!call.stream) fields.fail("stream_options", "none without stream");
+    if (!options->is_object()) fields.fail("stream_options", "an object");
+    const Fields inner(*options);
+    call.include_usage = inner.boolean("include_usage").value_or(false);
+    call.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
+  }
+  if (const Json* format = fields.find("response_format");
+      format && (!format->is_object() || format->value("type", "") != "text"))
+    throw ApiError(400, "response_format: only {\"type\": \"text\"} is served so far", "response_format",
+                   "unsupported");
+  refuse(fields, "grammar", "is not served so far");
+  refuse(fields, "prompt_logprobs", "is not served so far");
+  refuse(fields, "allowed_token_ids", "is not served so far");
+  refuse(fields, "bad_words", "is not served so far");
+  if (const Json* suffix = fields.find("suffix"); suffix && *suffix != "")
+    refuse(fields, "suffix", "is not served");
+  Request request;
+  request.sampling = read_sampling(fields, served);
+  request.n = static_cast<std::int32_t>(fields.integer("n", 1, kMaxAnswers).value_or(1));
+  if (fields.integer("best_of", 1, kMaxAnswers).value_or(request.n) != request.n)
+    fields.fail("best_of", "n or nothing: all answers are returned");
+  request.priority = static_cast<std::int32_t>(fields.integer("priority", -1000000, 1000000).value_or(0));
+  request.use_prefix_cache = fields.boolean("cache_prompt").value_or(true);
+  return request;
+}
+
+std::vector<TokenId> read_ids(const Fields& fields, const Json& array, const ServedModel& served) {
+  std::vector<TokenId> ids;
+  for (const Json& id : array) {
+    if (!id.is_number_integer() || id < 0 || id >= served.model->config.vocab_size)
+      fields.fail("prompt", "token ids below " + std::to_string(served.model->config.vocab_size));
+    ids.push_back(id.get<TokenId>());
+  }
+  return ids;
+}
+
+}  // namespace
+
+Call parse_completion(const Json& body, const ServedModel& served) {
+  const Fields fields(body);
+  Call call;
+  Request request = read_common(fields, served, call);
+  request.sampling.num_logprobs = static_cast<std::int32_t>(fields.integer("logprobs", 0, 20).value_or(-1));
+  const bool echo = fields.boolean("echo").value_or(false);
+  if (echo && request.sampling.num_logprobs >= 0)
+    throw ApiError(400, "echo: the prompt's logprobs are not served so far", "echo", "unsupported");
+  const Json* prompt = fields.find("prompt");
+  if (!prompt) fields.fail("prompt", "a string, an array of strings, or token ids");
+  const auto add = [&](const Json& each) {
+    Request& added = call.requests.emplace_back(request);
+    if (each.is_string()) {
+      const bool special = fields.boolean("add_special_tokens").value_or(true);
+      added.prompt =
+          tokenizer_of(served).encode(each.get_ref<const std::string&>(), {.add_special = special});
+      call.prompt_texts.push_back(echo ? each.get<std::string>() : "");
+    } else if (each.is_array()) {
+      added.prompt = read_ids(fields, each, served);
+      call.prompt_texts.push_back(echo ? tokenizer_of(served).decode(added.prompt) : "");
+    } else {
+      fields.fail("prompt", "a string, an array of strings, or token ids");
+    }
+  };
+  const bool one =
+      prompt->is_string() || (prompt->is_array() && !prompt->empty() && prompt->front().is_number());
+  if (one) {
+    add(*prompt);
+  } else {
+    if (!prompt->is_array() || prompt->empty() || std::ssize(*prompt) > kMaxPrompts)
+      fields.fail("prompt", "1 to " + std::to_string(kMaxPrompts) + " prompts");
+    for (const Json& each : *prompt) add(each);
+  }
+  return call;
+}
+
+Call parse_chat(const Json& body, const ServedModel& served) {
+  const Fields fields(body);
+  Call call;
+  call.chat = true;
+  Request request = read_common(fields, served, call);
+  const auto top = fields.integer("top_logprobs", 0, 20);
+  const bool logprobs = fields.boolean("logprobs").value_or(false);
+  if (top && !logprobs) fields.fail("top_logprobs", "none without logprobs");
+  if (logprobs) request.sampling.num_logprobs = static_cast<std::int32_t>(top.value_or(0));
+  const Json* messages = fields.find("messages");
+  if (!messages || !messages->is_array() || messages->empty())
+    fields.fail("messages", "an array of messages");
+  for (const Json& message : *messages)
+    if (!message.is_object() || !message.contains("role") || !message["role"].is_string())
+      fields.fail("messages", "objects with a role");
+  const Json* tools = fields.find("tools");
+  if (tools && !tools->is_array()) fields.fail("tools", "an array");
+  if (const Json* choice = fields.find("tool_choice"); choice && *choice != "auto" && *choice != "none")
+    throw ApiError(400, "tool_choice: only auto and none are served so far", "tool_choice", "unsupported");
+  Json variables = Json::object();
+  if (const Json* more = fields.find("chat_template_kwargs")) {
+    if (!more->is_object()) fields.fail("chat_template_kwargs", "an object");
+    variables = *more;
+  }
+  const Tokenizer& tokenizer = tokenizer_of(served);
+  std::string text;
+  try {
+    text = served.chat->render(*messages, tools ? *tools : Json(),
+                               fields.boolean("add_generation_prompt").value_or(true), variables);
+  } catch (const std::runtime_error& error) {
+    throw ApiError(400, std::string("messages: ") + error.what(), "messages", "template_error");
+  }
+  request.prompt = tokenizer.encode(text, {.add_special = false, .parse_special = true});
+  call.requests.push_back(std::move(request));
+  call.prompt_texts.emplace_back();
+  return call;
+}
+
+}  // namespace redline::server

@@ -1,0 +1,66 @@
+#include "server/generation.h"
+
+#include <atomic>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <chrono>
+#include <utility>
+
+namespace redline::server {
+
+// Wakes the server's thread from the engine's: a timer that never ends, cancelled.
+struct Generation::Signal {
+  explicit Signal(asio::any_io_executor executor) : timer(executor) {}
+  asio::steady_timer timer;         // touched on the server's thread only
+  bool raised = false;              // likewise
+  std::atomic<bool> posted{false};  // a wake is on its way
+};
+
+Generation::Generation(asio::any_io_executor executor, Engine& engine, std::vector<Request> requests)
+    : signal_(std::make_shared<Signal>(executor)) {
+  for (Request& request : requests)
+    streams_.push_back(engine.submit(std::move(request), [signal = signal_] {
+      if (signal->posted.exchange(true)) return;
+      asio::post(signal->timer.get_executor(), [signal] {
+        signal->posted = false;
+        signal->raised = true;
+        signal->timer.cancel();
+      });
+    }));
+}
+
+asio::awaitable<std::vector<Generation::Piece>> Generation::next() {
+  for (;;) {
+    signal_->raised = false;
+    std::vector<Piece> pieces;
+    bool finished = true;
+    for (std::size_t i = 0; i < streams_.size(); ++i) {
+      while (auto event = streams_[i]->next_until(std::chrono::steady_clock::time_point::min()))
+        pieces.push_back({i, std::move(*event)});
+      finished = finished && streams_[i]->finished();
+    }
+    if (!pieces.empty() || finished) co_return pieces;
+    if (signal_->raised) continue;
+    signal_->timer.expires_at(std::chrono::steady_clock::time_point::max());
+    co_await signal_->timer.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
+}
+
+void Generation::abort() {
+  for (const auto& stream : streams_) stream->abort();
+}
+
+RequestUsage Generation::usage() const {
+  RequestUsage sum;
+  for (const auto& stream : streams_) {
+    const RequestUsage each = stream->usage();
+    sum.prompt_tokens += each.prompt_tokens;
+    sum.cached_tokens += each.cached_tokens;
+    sum.generated_tokens += each.generated_tokens;
+  }
+  return sum;
+}
+
+}  // namespace redline::server

@@ -1,0 +1,47 @@
+#include "server/http.h"
+
+#include <algorithm>
+#include <cctype>
+#include <nlohmann/json.hpp>
+
+namespace redline::server {
+
+using Json = nlohmann::ordered_json;
+
+std::string_view HttpRequest::header(std::string_view name) const {
+  const auto same = [](char a, char b) {
+    return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
+  };
+  for (const auto& [key, value] : headers)
+    if (std::ranges::equal(key, name, same)) return value;
+  return {};
+}
+
+const char* ApiError::type() const {
+  switch (status_) {
+    case 401:
+      return "authentication_error";
+    case 404:
+      return "not_found_error";
+    case 429:
+      return "rate_limit_error";
+    default:
+      return status_ >= 500 ? "server_error" : "invalid_request_error";
+  }
+}
+
+std::string ApiError::body() const {
+  const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
+  return Json{{"error",
+               {{"message", what()}, {"type", type()}, {"param", or_null(param_)}, {"code", or_null(code_)}}}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+HttpResponse ApiError::response() const {
+  HttpResponse response{.status = status_, .body = body(), .headers = {}};
+  if (status_ == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (status_ == 429 || status_ == 503) response.headers.emplace_back("Retry-After", "1");
+  return response;
+}
+
+}  // namespace redline::server

@@ -1,0 +1,50 @@
+// HTTP as the routes see it: requests, responses, errors. No sockets.
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace redline::server {
+
+struct HttpRequest {
+  std::string method;  // "GET"
+  std::string path;    // without the query
+  std::string query;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+
+  /// The header's value, or nothing; names are compared without regard to case.
+  std::string_view header(std::string_view name) const;
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;
+};
+
+/// A request that is refused: the OpenAI-shaped error that the client gets.
+class ApiError : public std::runtime_error {
+ public:
+  /// `param` is the field at fault, or empty; `code` a stable name, or empty.
+  ApiError(int status, const std::string& message, std::string param = {}, std::string code = {})
+      : std::runtime_error(message), status_(status), param_(std::move(param)), code_(std::move(code)) {}
+
+  int status() const { return status_; }
+  /// "invalid_request_error", "authentication_error", ...: what the status stands for.
+  const char* type() const;
+  /// {"error": {message, type, param, code}}
+  std::string body() const;
+  HttpResponse response() const;
+
+ private:
+  int status_;
+  std::string param_, code_;
+};
+
+}  // namespace redline::server

@@ -1,0 +1,73 @@
+// Sockets, HTTP/1.1 and server-sent events: everything below the routes. One thread runs it all.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "server/http.h"
+
+namespace redline::server {
+
+namespace asio = boost::asio;
+
+/// One request and its answer: either respond(), or begin_events(), send() of events, end_events().
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual const HttpRequest& request() const = 0;
+  virtual asio::any_io_executor executor() const = 0;
+
+  virtual asio::awaitable<void> respond(HttpResponse response) = 0;
+  /// The headers of a stream of events, and `headers` besides.
+  virtual asio::awaitable<void> begin_events() = 0;
+  /// Sends `bytes` and waits until the socket has taken them: nothing piles up behind a slow reader, who is
+  /// cut off after HttpLimits::write_timeout. Throws boost::system::system_error once the client is gone.
+  virtual asio::awaitable<void> send(std::string bytes) = 0;
+  /// The proper end of the stream; without it the connection is closed and the client knows that it broke
+  /// off.
+  virtual asio::awaitable<void> end_events() = 0;
+  /// `closed` is called, once, when the client goes before its answer is whole.
+  virtual void on_close(std::function<void()> closed) = 0;
+};
+
+/// Answers one request. What it throws ends as an error response, or, after begin_events, as a closed
+/// connection.
+using Handler = std::function<asio::awaitable<void>(Exchange&)>;
+
+struct HttpLimits {
+  std::uint64_t body_bytes = 32u << 20;
+  std::uint32_t header_bytes = 64u << 10;
+  std::size_t num_headers = 100;
+  std::size_t num_connections = 20000;
+  std::chrono::seconds header_timeout{10}, body_timeout{60}, idle_timeout{75}, write_timeout{30};
+};
+
+class HttpServer {
+ public:
+  /// Listens at once, so that port() is known (`port` 0: any free one). Throws std::runtime_error naming the
+  /// address.
+  HttpServer(const std::string& host, std::uint16_t port, HttpLimits limits, Handler handler);
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  std::uint16_t port() const;
+  asio::any_io_executor executor() const;
+  /// Serves until stop(), on the calling thread.
+  void run();
+  /// From any thread: calls `stopping` on the server's, then takes no new connections; those that wait for a
+  /// request are closed, the others end after their answer. run() returns once all have ended, or after
+  /// `deadline`; a second call makes it return at once.
+  void stop(std::chrono::milliseconds deadline, std::function<void()> stopping = {});
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace redline::server

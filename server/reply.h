@@ -1,0 +1,55 @@
+// The JSON of answers, whole and streamed, in OpenAI's vocabulary.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/call.h"
+#include "server/generation.h"
+
+namespace redline::server {
+
+/// One call's answers as they grow.
+class Reply {
+ public:
+  /// Keeps references to both. `tokenizer` may be null: then there is no text.
+  Reply(const Call& call, const Tokenizer* tokenizer);
+
+  /// A streamed chunk for one piece: `data: {...}\n\n`. The first of an answer carries its role. Usage where
+  /// the call wants it in every chunk.
+  std::string chunk(const Generation::Piece& piece, const RequestUsage& usage);
+  /// The chunk without choices that ends a stream where the call wants usage.
+  std::string usage_chunk(const RequestUsage& usage) const;
+  /// Collects a piece for body().
+  void add(const Generation::Piece& piece);
+  /// The whole answer.
+  std::string body(const RequestUsage& usage) const;
+
+ private:
+  struct Answer {
+    std::string text;
+    Json logprobs = Json();
+    FinishReason finish_reason = FinishReason::kNone;
+    bool begun = false;
+    std::size_t text_offset = 0;
+  };
+  Json head(const char* object) const;
+  std::size_t index_of(const Generation::Piece& piece) const;
+  void add_logprobs(const OutputEvent& event, Answer& answer, Json& logprobs) const;
+  Json token_json(const TokenLogprob& token) const;
+
+  const Call& call_;
+  const Tokenizer* tokenizer_;
+  std::string id_;
+  std::int64_t created_;
+  std::vector<Answer> answers_;  // prompt by prompt
+};
+
+/// {prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details {cached_tokens}}
+Json usage_json(const RequestUsage& usage);
+
+/// `data: TEXT\n\n`
+std::string event_text(const std::string& text);
+
+}  // namespace redline::server

@@ -1,0 +1,366 @@
+#!/usr/bin/env python3
+"""`redline serve` as its clients meet it: started as a program, asked over sockets.
+
+    tests/server/serve_test.py REDLINE
+
+The model: REDLINE_TEST_MODEL, or where tools/get_model.sh keeps it.
+Standard library only, but for the tests with OpenAI's client, which are skipped where it is not installed."""
+
+import concurrent.futures
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+REDLINE = sys.argv[1]
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+MODEL = os.environ.get("REDLINE_TEST_MODEL") or str(CACHE / "redline/SmolLM2-135M-Instruct.Q4_1.gguf")
+METRICS = pathlib.Path(__file__).resolve().parents[2] / "docs/metrics.md"
+KEY = "secret-key"
+
+
+class Server:
+    def __init__(self, *flags):
+        self.process = subprocess.Popen([REDLINE, "serve", MODEL, "--port", "0", "--served-model-name", "tiny", *flags],
+                                        stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if " is served at http://" in line:
+                self.port = int(line.rsplit(":", 1)[1])
+                return
+        raise RuntimeError("the server did not start")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(60)
+        self.process.stderr.close()
+        return status
+
+    def ask(self, method, path, body=None, headers=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        data = json.dumps(body) if isinstance(body, dict) else body
+        connection.request(method, path, data, headers or {})
+        response = connection.getresponse()
+        text = response.read().decode()
+        connection.close()
+        return response.status, text, response.headers
+
+    def post(self, path, body, status=200):
+        found, text, _ = self.ask("POST", path, body)
+        assert found == status, (found, text)
+        return json.loads(text)
+
+    def events(self, path, body):
+        """The data of every event; the connection's proper end is checked by http.client."""
+        found, text, headers = self.ask("POST", path, dict(body, stream=True))
+        assert found == 200 and headers["Content-Type"] == "text/event-stream", (found, text)
+        events = text.split("\n\n")
+        assert events.pop() == "" and all(event.startswith("data: ") for event in events), text
+        return [event.removeprefix("data: ") for event in events]
+
+    def raw(self, request):
+        """Everything that the server sends for these bytes until it closes."""
+        with socket.create_connection(("127.0.0.1", self.port), 60) as connection:
+            try:
+                connection.sendall(request)
+            except OSError:
+                pass
+            answer = b""
+            try:
+                while piece := connection.recv(65536):
+                    answer += piece
+            except ConnectionResetError:
+                pass
+            return answer
+
+    def metric(self, name):
+        text = self.ask("GET", "/metrics")[1]
+        return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name + " "))
+
+
+SERVER = None
+GREEDY = {"temperature": 0, "max_tokens": 8}
+MESSAGES = [{"role": "user", "content": "Name two colours."}]
+
+
+class Routes(unittest.TestCase):
+    def test_health_models_version_and_load_answer(self):
+        self.assertEqual(json.loads(SERVER.ask("GET", "/health")[1]), {"status": "ok"})
+        model = json.loads(SERVER.ask("GET", "/v1/models")[1])["data"][0]
+        self.assertEqual((model["id"], model["root"], model["object"]), ("tiny", "tiny", "model"))
+        self.assertGreater(model["max_model_len"], 100)
+        self.assertEqual(json.loads(SERVER.ask("GET", "/load")[1]), {"server_load": 0})
+        self.assertIn("version", json.loads(SERVER.ask("GET", "/version")[1]))
+
+    def test_a_completion_is_what_run_prints(self):
+        answer = SERVER.post("/v1/completions", dict(GREEDY, prompt="The sea"))
+        run = subprocess.run([REDLINE, "run", MODEL, "--raw", "-p", "The sea", "-n", "8", "--json"], capture_output=True, check=True)
+        self.assertEqual(answer["choices"][0]["text"], json.loads(run.stdout)["text"])
+        self.assertEqual(answer["usage"]["completion_tokens"], 8)
+        self.assertEqual(answer["choices"][0]["finish_reason"], "length")
+
+    def test_a_stream_adds_up_to_the_whole_answer(self):
+        body = dict(GREEDY, messages=MESSAGES, stream_options={"include_usage": True})
+        *chunks, usage, done = SERVER.events("/v1/chat/completions", body)
+        self.assertEqual(done, "[DONE]")
+        chunks, usage = [json.loads(chunk) for chunk in chunks], json.loads(usage)
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+        self.assertEqual([delta.get("role") for delta in deltas], ["assistant"] + [None] * (len(deltas) - 1))
+        whole = SERVER.post("/v1/chat/completions", dict(GREEDY, messages=MESSAGES))
+        self.assertEqual("".join(delta["content"] for delta in deltas), whole["choices"][0]["message"]["content"])
+        self.assertEqual(chunks[-1]["choices"][0]["finish_reason"], whole["choices"][0]["finish_reason"])
+        self.assertEqual(len({chunk["id"] for chunk in chunks}), 1)
+        self.assertEqual(usage["choices"], [])
+        self.assertEqual(usage["usage"]["completion_tokens"], whole["usage"]["completion_tokens"])
+
+    def test_several_prompts_and_answers_are_counted_together(self):
+        answer = SERVER.post("/v1/completions", dict(GREEDY, prompt=["The sea", "A"], n=2, echo=True))
+        self.assertEqual([choice["index"] for choice in answer["choices"]], [0, 1, 2, 3])
+        self.assertTrue(answer["choices"][1]["text"].startswith("The sea"))
+        self.assertTrue(answer["choices"][2]["text"].startswith("A"))
+        self.assertEqual(answer["usage"]["completion_tokens"], 32)
+        events = SERVER.events("/v1/completions", dict(GREEDY, prompt=["The sea", "A"], n=2, echo=True))
+        texts = ["", "", "", ""]
+        for event in events[:-1]:
+            choice = json.loads(event)["choices"][0]
+            texts[choice["index"]] += choice["text"]
+        self.assertEqual(texts, [choice["text"] for choice in answer["choices"]])
+
+    def test_logprobs_have_the_form_of_each_route(self):
+        answer = SERVER.post("/v1/completions", dict(GREEDY, prompt="The sea", logprobs=2))["choices"][0]["logprobs"]
+        self.assertEqual({len(answer[key]) for key in ("tokens", "token_logprobs", "top_logprobs", "text_offset")}, {8})
+        self.assertEqual(len(answer["top_logprobs"][0]), 2)
+        content = SERVER.post("/v1/chat/completions", dict(GREEDY, messages=MESSAGES, logprobs=True, top_logprobs=3))["choices"][0]["logprobs"]["content"]
+        self.assertEqual(len(content[0]["top_logprobs"]), 3)
+        self.assertEqual(bytes(content[0]["bytes"]).decode(), content[0]["token"])
+        self.assertEqual(content[0]["logprob"], content[0]["top_logprobs"][0]["logprob"])
+
+    def test_the_same_seed_gives_the_same_answer_and_another_another(self):
+        sampled = {"prompt": "The sea", "max_tokens": 12, "temperature": 1.5}
+        text = lambda seed: SERVER.post("/v1/completions", dict(sampled, seed=seed))["choices"][0]["text"]
+        self.assertEqual(text(7), text(7))
+        self.assertNotEqual(text(7), text(8))
+
+    def test_tokenize_detokenize_and_apply_template_take_both_peers_forms(self):
+        ids = SERVER.post("/tokenize", {"prompt": "Hello world"})
+        self.assertEqual(ids["count"], len(ids["tokens"]))
+        self.assertEqual(SERVER.post("/tokenize", {"content": "Hello world"})["tokens"], ids["tokens"])
+        self.assertEqual(SERVER.post("/detokenize", {"tokens": ids["tokens"]})["prompt"], "Hello world")
+        prompt = SERVER.post("/apply-template", {"messages": MESSAGES})["prompt"]
+        self.assertIn("Name two colours.", prompt)
+        self.assertEqual(SERVER.post("/tokenize", {"messages": MESSAGES})["count"],
+                         SERVER.post("/v1/chat/completions", dict(GREEDY, messages=MESSAGES))["usage"]["prompt_tokens"])
+
+    def test_streams_side_by_side_are_those_of_each_alone(self):
+        bodies = [dict(prompt=f"{i} little birds", max_tokens=12, temperature=0.9, seed=i) for i in range(16)]
+        text = lambda body: "".join(json.loads(e)["choices"][0]["text"] for e in SERVER.events("/v1/completions", body)[:-1])
+        alone = [text(body) for body in bodies]
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            self.assertEqual(list(pool.map(text, bodies)), alone)
+
+
+class Errors(unittest.TestCase):
+    def refused(self, path, body, status, param=None):
+        found, text, _ = SERVER.ask("POST", path, body)
+        self.assertEqual(found, status, text)
+        error = json.loads(text)["error"]
+        self.assertEqual(set(error), {"message", "type", "param", "code"})
+        self.assertEqual(error["param"], param, text)
+        return error
+
+    def test_every_field_out_of_range_is_named(self):
+        for field, values in {
+            "max_tokens": [0, -1, 10**18, 10**19, 1.5, "8", True], "temperature": [-0.1, 1e308, "1", []], "top_p": [0, 1.1, -1],
+            "top_k": [-2, 2**31, 0.5], "min_p": [-1, 2], "n": [0, 129, 10**12], "presence_penalty": [1e308, "x"],
+            "frequency_penalty": [-1e9], "repetition_penalty": [0, -1], "seed": [1.5, "a", 2**64], "stop": [5, [1], ["a"] * 17],
+            "logit_bias": [[], {"x": 1}, {"-1": 1}, {"99999999": 1}, {"1": 1e308}], "stream": [1, "yes"], "stop_token_ids": [[-1], "a"],
+            "min_tokens": [-1], "logprobs": [21, -1], "prompt": [5, {}, [], [[]], [[-1]], [10**9], [""] * 200], "best_of": [5],
+        }.items():
+            for value in values:
+                with self.subTest(field=field, value=str(value)[:40]):
+                    body = {"prompt": "x", "max_tokens": 1, field: value}
+                    self.assertIn(field if field != "prompt" else "prompt", self.refused("/v1/completions", body, 400, field)["message"])
+
+    def test_null_is_absent_and_unknown_fields_are_ignored(self):
+        body = dict(GREEDY, prompt="The sea", top_p=None, stop=None, n=None, seed=None, frobnicate={"a": 1}, user="me", top_k=-1)
+        self.assertEqual(len(SERVER.post("/v1/completions", body)["choices"]), 1)
+
+    def test_what_is_no_json_object_or_nests_too_deep(self):
+        for body in ("", "{", "[1]", '"x"', "{\"a\": " + "[" * 200000 + "]" * 200000 + "}", b"\xff\xfe".decode("latin1")):
+            self.assertEqual(self.refused("/v1/completions", body, 400)["code"], "invalid_json")
+
+    def test_over_long_prompts_name_both_numbers(self):
+        message = self.refused("/v1/completions", {"prompt": [5] * 70000, "max_tokens": 1}, 400, "prompt")["message"]
+        self.assertIn("70000 tokens", message)
+        self.assertRegex(message, r"the context holds \d+")
+
+    def test_unknown_models_routes_and_methods(self):
+        self.refused("/v1/completions", {"prompt": "x", "model": "gpt-4"}, 404, "model")
+        self.refused("/v1/nothing", {}, 404)
+        self.refused("/v1/embeddings", {"input": "x"}, 501)
+        self.refused("/v1/models", {}, 405)
+        self.assertEqual(SERVER.ask("GET", "/v1/completions")[0], 405)
+        self.assertEqual(SERVER.ask("GET", "/v1/completions/")[0], 404)
+
+    def test_what_is_not_served_says_so(self):
+        for field, value in {"response_format": {"type": "json_object"}, "grammar": "root ::= x", "suffix": "y"}.items():
+            self.assertEqual(self.refused("/v1/completions", {"prompt": "x", field: value}, 400, field)["code"], "unsupported")
+        self.refused("/v1/chat/completions", {"messages": MESSAGES, "tool_choice": "required"}, 400, "tool_choice")
+
+    def test_messages_that_are_none(self):
+        for messages in (None, [], "x", [1], [{}], [{"role": 1}]):
+            self.refused("/v1/chat/completions", {"messages": messages}, 400, "messages")
+        self.refused("/v1/chat/completions", {"messages": MESSAGES, "stream_options": {}}, 400, "stream_options")
+
+
+class Http(unittest.TestCase):
+    HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
+
+    def status(self, request):
+        answer = SERVER.raw(request)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 "), answer[:80])
+        return int(answer[9:12])
+
+    def test_limits_of_headers_and_body(self):
+        self.assertEqual(self.status(self.HEAD + b"X: " + b"a" * 70000 + b"\r\n\r\n"), 431)
+        self.assertEqual(self.status(self.HEAD + b"".join(b"X%d: 1\r\n" % i for i in range(101)) + b"\r\n"), 431)
+        self.assertEqual(self.status(self.HEAD + b"Content-Length: 40000000\r\n\r\n"), 413)
+
+    def test_ambiguous_messages_are_refused_and_the_connection_closed(self):
+        for request in (b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\n\r\n",
+                        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", b"Content-Length: -1\r\n\r\n",
+                        b"X y: 1\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"):
+            with self.subTest(request=request):
+                answer = SERVER.raw(self.HEAD + request)
+                self.assertEqual(answer[9:12], b"400", answer[:200])
+                self.assertEqual(answer.count(b"HTTP/1.1"), 1)
+
+    def test_connections_are_kept_and_request_ids_echoed(self):
+        connection = http.client.HTTPConnection("127.0.0.1", SERVER.port, timeout=60)
+        for i in range(3):
+            connection.request("GET", "/health", headers={"X-Request-Id": f"id-{i}"})
+            response = connection.getresponse()
+            self.assertEqual((response.status, response.headers["X-Request-Id"]), (200, f"id-{i}"))
+            response.read()
+        connection.close()
+
+    def test_head_has_no_body_and_preflight_answers_200(self):
+        self.assertEqual(SERVER.ask("HEAD", "/health")[:2], (200, ""))
+        status, _, headers = SERVER.ask("OPTIONS", "/v1/chat/completions")
+        self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (200, "*"))
+
+    def test_a_client_that_goes_ends_its_request(self):
+        before = SERVER.metric('redline_requests_total{finish_reason="abort"}')
+        for stream in (True, False):
+            body = json.dumps({"prompt": "The sea", "max_tokens": 4000, "ignore_eos": True, "stream": stream}).encode()
+            connection = socket.create_connection(("127.0.0.1", SERVER.port))
+            connection.sendall(self.HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            if stream:
+                self.assertTrue(connection.recv(10))
+            else:
+                time.sleep(0.3)
+            self.assertEqual(SERVER.metric("redline_requests_running"), 1)
+            connection.close()
+            for _ in range(200):
+                if SERVER.metric("redline_requests_running") == 0:
+                    break
+                time.sleep(0.02)
+            self.assertEqual(SERVER.metric("redline_requests_running"), 0)
+            self.assertEqual(SERVER.metric("redline_kv_usage_ratio") < 0.5, True)
+        for _ in range(100):
+            if SERVER.metric('redline_requests_total{finish_reason="abort"}') >= before + 1:
+                break
+            time.sleep(0.02)
+        self.assertGreaterEqual(SERVER.metric('redline_requests_total{finish_reason="abort"}'), before + 1)
+
+
+class Metrics(unittest.TestCase):
+    def test_counters_grow_by_exactly_what_was_done(self):
+        names = ["redline_generated_tokens_total", "redline_prompt_tokens_total", 'redline_requests_total{finish_reason="length"}']
+        before = [SERVER.metric(name) for name in names]
+        usage = SERVER.post("/v1/completions", dict(GREEDY, prompt="One more metric"))["usage"]
+        after = [SERVER.metric(name) for name in names]
+        self.assertEqual([b - a for a, b in zip(before, after)], [usage["completion_tokens"], usage["prompt_tokens"], 1])
+
+    def test_every_sample_belongs_to_a_declared_metric(self):
+        declared = set()
+        for line in SERVER.ask("GET", "/metrics")[1].splitlines():
+            if line.startswith("# TYPE "):
+                declared.add(line.split()[2])
+            elif not line.startswith("#"):
+                self.assertIn(line.split("{")[0].split(" ")[0], declared)
+                float(line.rsplit(" ", 1)[1])
+        table = METRICS.read_text().split("## The Prometheus page")[1]
+        self.assertEqual(declared, set(re.findall(r"`(redline_\w+)`", table)), "docs/metrics.md names them all, and no other")
+
+
+class Keys(unittest.TestCase):
+    def test_every_route_but_health_needs_the_key_and_sigterm_ends_with_0(self):
+        server = Server("--api-key", KEY)
+        for method, path in (("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/nothing"), ("POST", "/v1/completions"), ("POST", "/tokenize"),
+                             ("GET", "/props"), ("POST", "//v1/completions"), ("GET", "/health/..")):
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}, {"X-Api-Key": KEY + "x"}, {"Authorization": KEY}):
+                self.assertEqual(server.ask(method, path, "{}" if method == "POST" else None, headers)[0], 401, (path, headers))
+        self.assertEqual(server.ask("GET", "/health")[0], 200)
+        for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-Api-Key": KEY}):
+            self.assertEqual(server.ask("GET", "/v1/models", headers=headers)[0], 200)
+        self.assertEqual(server.stop(), 0)
+
+
+class Draining(unittest.TestCase):
+    def test_sigterm_lets_answers_end_and_takes_no_more(self):
+        server = Server()
+        body = dict(prompt="The sea", max_tokens=150, ignore_eos=True)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(server.events, "/v1/completions", body)
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(answer.result(60)[-1], "[DONE]")
+        self.assertEqual(server.process.wait(60), 0)
+        with self.assertRaises(OSError):
+            server.ask("GET", "/health")
+        server.process.stderr.close()
+
+
+try:
+    import openai
+except ImportError:
+    openai = None
+
+
+@unittest.skipUnless(openai, "OpenAI's client is not installed")
+class OpenAiClient(unittest.TestCase):
+    def setUp(self):
+        self.client = openai.OpenAI(base_url=f"http://127.0.0.1:{SERVER.port}/v1", api_key="none", max_retries=0,
+                                    _strict_response_validation=True)
+
+    def test_chat_completions_streams_and_errors(self):
+        chat = self.client.chat.completions.create(model="tiny", messages=MESSAGES, max_tokens=8, temperature=0, logprobs=True, top_logprobs=2)
+        self.assertEqual(chat.choices[0].message.role, "assistant")
+        stream = self.client.chat.completions.create(model="tiny", messages=MESSAGES, max_tokens=8, temperature=0, stream=True,
+                                                     stream_options={"include_usage": True})
+        chunks = list(stream)
+        self.assertEqual("".join(c.choices[0].delta.content for c in chunks if c.choices), chat.choices[0].message.content)
+        self.assertEqual(chunks[-1].usage.completion_tokens, chat.usage.completion_tokens)
+        text = self.client.completions.create(model="tiny", prompt="The sea", max_tokens=4, logprobs=1)
+        self.assertEqual(text.usage.completion_tokens, 4)
+        self.assertEqual(self.client.models.list().data[0].id, "tiny")
+        with self.assertRaises(openai.NotFoundError):
+            self.client.chat.completions.create(model="other", messages=MESSAGES)
+        with self.assertRaises(openai.BadRequestError):
+            self.client.chat.completions.create(model="tiny", messages=[], max_tokens=1)
+
+
+if __name__ == "__main__":
+    SERVER = Server()
+    try:
+        outcome = unittest.main(argv=sys.argv[:1], verbosity=2, exit=False).result
+    finally:
+        status = SERVER.stop()
+    sys.exit(not outcome.wasSuccessful() or status != 0)

@@ -1,0 +1,127 @@
+// redline serve: an OpenAI-compatible server for one model.
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "engine/weights.h"
+#include "server/api.h"
+#include "tools/redline/command.h"
+#include "tools/redline/options.h"
+#include "tools/redline/session.h"
+
+namespace redline {
+namespace {
+
+struct ServeFlags {
+  std::string model, host = "127.0.0.1", api_key_file;
+  std::vector<std::string> names, api_keys;
+  std::string cors_origin = "*";
+  std::int32_t port = 8000, max_queue = 1024, drain_timeout_s = 30;
+  ModelFlags model_flags;
+  CacheFlags cache;
+};
+
+std::vector<std::string> keys_of(const ServeFlags& flags) {
+  std::vector<std::string> keys = flags.api_keys;
+  if (!flags.api_key_file.empty()) {
+    const std::string text = read_file(flags.api_key_file);
+    for (std::size_t begin = 0; begin < text.size();) {
+      const auto end = std::min(text.find('\n', begin), text.size());
+      if (end > begin) keys.push_back(text.substr(begin, end - begin));
+      begin = end + 1;
+    }
+    if (keys.empty()) throw std::runtime_error(flags.api_key_file + ": holds no key");
+  }
+  return keys;
+}
+
+// SIGINT and SIGTERM, taken by a thread of its own: they end the program until there is something to stop.
+// Threads made after this object leave the signals to it.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&set_);
+    for (const int signal : {SIGINT, SIGTERM, SIGUSR2}) sigaddset(&set_, signal);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    thread_ = std::thread([this] {
+      for (int signal = 0; sigwait(&set_, &signal) == 0 && signal != SIGUSR2;) {
+        const std::lock_guard lock(mutex_);
+        if (!stop_) std::_Exit(kExitInterrupted);
+        stop_();
+      }
+    });
+  }
+  ~StopSignals() {
+    pthread_kill(thread_.native_handle(), SIGUSR2);
+    thread_.join();
+  }
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  /// What a signal does from now on; null: ends the program.
+  void set_action(std::function<void()> stop) {
+    const std::lock_guard lock(mutex_);
+    stop_ = std::move(stop);
+  }
+
+ private:
+  sigset_t set_;
+  std::mutex mutex_;
+  std::function<void()> stop_;
+  std::thread thread_;
+};
+
+int serve(const ServeFlags& flags) {
+  StopSignals signals;
+  server::ApiOptions options;
+  options.model_names = flags.names.empty() ? std::vector{model_name(flags.model)} : flags.names;
+  options.api_keys = keys_of(flags);
+  options.cors_origin = flags.cors_origin;
+  options.max_queue = flags.max_queue;
+  options.version = REDLINE_VERSION;
+  const auto model = load_model(flags.model, flags.model_flags);
+  server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes);
+  Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });
+  server::Api api(engine, meter, options);
+  server::HttpServer http(flags.host, static_cast<std::uint16_t>(flags.port), {},
+                          [&api](server::Exchange& exchange) { return api.handle(exchange); });
+  signals.set_action(
+      [&] { http.stop(std::chrono::seconds(flags.drain_timeout_s), [&api] { api.begin_draining(); }); });
+  std::fprintf(stderr, "%s is served at http://%s:%d\n", options.model_names.front().c_str(),
+               flags.host.c_str(), static_cast<int>(http.port()));
+  http.run();
+  signals.set_action({});
+  return kExitDone;
+}
+
+}  // namespace
+
+Action declare_serve(Flags& flags) {
+  const auto values = std::make_shared<ServeFlags>();
+  add_model_argument(flags, values->model);
+  flags.text("--host", "ADDRESS", "Where to listen (default: 127.0.0.1; 0.0.0.0: everywhere)", values->host);
+  flags.number("--port", "The port (default: 8000; 0: any free one)", values->port, 0, 65535);
+  flags.texts("--served-model-name", "NAME", "What clients call the model (default: its base name)",
+              values->names);
+  flags.texts("--api-key", "KEY", "A key that clients must send", values->api_keys);
+  flags.text("--api-key-file", "FILE", "Such keys, one a line", values->api_key_file);
+  flags.text("--cors-origin", "ORIGIN", "The origin that browsers may ask from (default: *)",
+             values->cors_origin);
+  flags.number("--max-queue", "Calls at a time, beyond which clients get 429 (default: 1024)",
+               values->max_queue, 1);
+  flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM (default: 30)",
+               values->drain_timeout_s, 0);
+  values->cache.add_to(flags);
+  values->model_flags.add_to(flags);
+  return [values] { return serve(*values); };
+}
+
+}  // namespace redline
