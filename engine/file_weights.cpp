@@ -44,7 +44,8 @@ class FileWeights final : public WeightSource {
   }
 
   DType dtype(TensorRole role, std::int64_t layer) const override {
-    return options_.dtype.value_or(checkpoint_.tensor(role, layer).dtype);
+    const FileTensor& tensor = checkpoint_.tensor(role, layer);
+    return options_.dtype ? type_for_rows(*options_.dtype, tensor.shape.back()) : tensor.dtype;
   }
 
   MatrixSource matrix(TensorRole role, std::int64_t layer) override {

@@ -105,6 +105,11 @@ void GgufOutput::add_ints(std::string_view key, std::span<const std::int32_t> va
   append(keys_, static_cast<std::uint64_t>(values.size()));
   for (const std::int32_t value : values) append(keys_, value);
 }
+void GgufOutput::add_bytes(std::string_view key, std::string_view values) {
+  add_key(key, code(GgufType::kArray));
+  append(keys_, code(GgufType::kU8));
+  append_string(keys_, values);
+}
 void GgufOutput::add_floats(std::string_view key, std::span<const float> values) {
   add_key(key, code(GgufType::kArray));
   append(keys_, code(GgufType::kF32));

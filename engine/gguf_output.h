@@ -23,6 +23,8 @@ class GgufOutput {
   void add_string(std::string_view key, std::string_view value);
   void add_strings(std::string_view key, std::span<const std::string> values);
   void add_ints(std::string_view key, std::span<const std::int32_t> values);
+  /// An array of u8.
+  void add_bytes(std::string_view key, std::string_view values);
   void add_floats(std::string_view key, std::span<const float> values);
   /// `value` as the format lays it out: type, then value (GgufFile::raw_values).
   void add_raw(std::string_view key, std::span<const std::byte> value);

@@ -9,9 +9,10 @@
 
 namespace redline {
 
-/// Adds `tokenizer.*`: byte-level BPE, its vocabulary filled up to `vocab_size` with unused tokens. Throws
-/// ModelFileError where GGUF has no name for the pre-tokenizer, or for what added tokens do to the spaces
-/// beside them.
+/// Adds `tokenizer.*`: byte-level BPE, SentencePiece's BPE and unigram, and BPE with SentencePiece's spaces
+/// (as its BPE, scored by rank). The vocabulary is filled up to `vocab_size` with unused tokens. Throws
+/// ModelFileError naming what GGUF has no words for: a pre-tokenizer or normaliser, merges that no scores
+/// could replace, a token that takes the spaces before it along.
 void add_vocabulary(GgufOutput& out, const TokenizerSpec& spec, std::int64_t vocab_size);
 
 }  // namespace redline

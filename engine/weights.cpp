@@ -161,6 +161,25 @@ std::int64_t memory_bytes(const ModelConfig& config, const WeightSource& source,
 
 }  // namespace
 
+DType type_for_rows(DType dtype, std::int64_t cols) {
+  if (cols % traits(dtype).block_elements == 0) return dtype;
+  switch (dtype) {
+    case DType::kQ2_K:
+    case DType::kQ3_K:
+    case DType::kIQ4_XS:
+      return DType::kIQ4_NL;
+    case DType::kQ4_K:
+      return DType::kQ5_0;
+    case DType::kQ5_K:
+      return DType::kQ5_1;
+    case DType::kQ6_K:
+    case DType::kF8E4M3:
+      return DType::kQ8_0;
+    default:
+      return dtype;
+  }
+}
+
 ModelWeights load_weights(const Checkpoint& checkpoint, Ops& ops, const LoadOptions& options) {
   const auto source = make_file_weights(checkpoint, options, ops.num_threads());
   return WeightBuilder(checkpoint.config(), *source, ops).build();

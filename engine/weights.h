@@ -36,8 +36,14 @@ struct ModelWeights {
   const WeightView& head_view() const { return head ? head->view : embedding.view; }
 };
 
+/// What a matrix with rows of `cols` elements becomes where `dtype` is asked for: that, but a type of the
+/// next size up in blocks of 32 where the blocks of 256 or 128 do not divide its rows, as llama.cpp's
+/// quantiser does.
+DType type_for_rows(DType dtype, std::int64_t cols);
+
 struct LoadOptions {
-  std::optional<DType> dtype;  // matrices are stored in this type, re-quantised where the file's differs
+  std::optional<DType>
+      dtype;  // matrices become type_for_rows of this one, re-quantised where the file's differs
   std::function<void(std::int64_t done_bytes, std::int64_t total_bytes)> progress;  // of the file's tensors
 };
 

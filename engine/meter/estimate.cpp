@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "engine/weights.h"
+
 namespace redline {
 namespace {
 
@@ -76,7 +78,8 @@ StoredWeights stored_weights(const ModelConfig& c, DType dtype) {
 StoredWeights stored_weights(const Checkpoint& checkpoint, std::optional<DType> dtype) {
   const ModelConfig& c = checkpoint.config();
   const auto stored = [&](TensorRole role, std::int64_t layer = 0) {
-    return dtype ? *dtype : checkpoint.tensor(role, layer).dtype;
+    const FileTensor& tensor = checkpoint.tensor(role, layer);
+    return dtype ? type_for_rows(*dtype, tensor.shape.back()) : tensor.dtype;
   };
   StoredWeights w = stored_weights(c, DType::kF32);  // for what no type changes
   w.projections = w.ffn = {};

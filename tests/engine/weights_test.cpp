@@ -77,6 +77,20 @@ TEST(LoadWeights, RequantisesRowByRowToEveryType) {
   }
 }
 
+TEST(LoadWeights, TakesALargerTypeWhereBlocksOf256DoNotDivideTheRows) {
+  EXPECT_EQ(type_for_rows(DType::kQ4_K, 512), DType::kQ4_K);
+  EXPECT_EQ(type_for_rows(DType::kQ6_K, 576), DType::kQ8_0);
+  EXPECT_EQ(type_for_rows(DType::kQ4_0, 35), DType::kQ4_0) << "which is refused by the tensor's name";
+  const auto ops = make_cpu_ops({.threads = 2, .isa = {}});
+  LoadOptions options;
+  options.dtype = DType::kQ4_K;
+  const Checkpoint checkpoint(real_model_path());
+  const ModelWeights weights = load_weights(checkpoint, *ops, options);
+  EXPECT_EQ(weights.stored_bytes, weight_memory_bytes(checkpoint, *ops, DType::kQ4_K));
+  EXPECT_EQ(weights.layers[0].qkv[0].view.dtype, DType::kQ5_0) << "rows of 576";
+  EXPECT_EQ(weights.layers[0].down.view.dtype, DType::kQ4_K) << "rows of 1536";
+}
+
 TEST(RandomWeights, HaveTheShapeAndSaneNumbersInEveryType) {
   ModelConfig config = *named_shape("smollm2-135m");
   config.num_layers = 2;
