@@ -1,6 +1,8 @@
 #include "server/api.h"
 
 #include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <iterator>
 #include <optional>
 #include <stdexcept>
@@ -125,9 +127,12 @@ asio::awaitable<void> Api::handle(Exchange& exchange) {
     co_await exchange.respond(std::move(response));
     co_return;
   }
-  const Json body = parse_body(request.body);
   const bool chat = request.path == "/v1/chat/completions";
-  const Call call = chat ? parse_chat(body, served_) : parse_completion(body, served_);
+  const auto read = [&request, chat, this]() -> asio::awaitable<Call> {
+    const Json body = parse_body(request.body);
+    co_return chat ? parse_chat(body, served_) : parse_completion(body, served_);
+  };
+  const Call call = co_await asio::co_spawn(readers_, read, asio::use_awaitable);
   co_await complete(exchange, call);
 }
 

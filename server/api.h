@@ -1,6 +1,7 @@
 // The routes: who may ask, what they ask, and what they get.
 #pragma once
 
+#include <boost/asio/thread_pool.hpp>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -33,6 +34,8 @@ class Api {
   asio::awaitable<void> handle(Exchange& exchange);
   /// From now on: not healthy, new calls get 503.
   void begin_draining() { draining_ = true; }
+  /// Waits for the threads that read calls. Once the server has stopped, before it is destroyed.
+  void join() { readers_.join(); }
 
  private:
   struct Route {
@@ -60,6 +63,7 @@ class Api {
   std::int64_t created_;
   std::int64_t num_calls_ = 0;  // under way
   bool draining_ = false;
+  asio::thread_pool readers_{1};  // templates and tokenizers: a long prompt must not hold up others' streams
 };
 
 }  // namespace redline::server

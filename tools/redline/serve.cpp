@@ -98,6 +98,7 @@ int serve(const ServeFlags& flags) {
   std::fprintf(stderr, "%s is served at http://%s:%d\n", options.model_names.front().c_str(),
                flags.host.c_str(), static_cast<int>(http.port()));
   http.run();
+  api.join();
   signals.set_action({});
   return kExitDone;
 }
