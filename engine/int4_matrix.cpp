@@ -139,11 +139,6 @@ class Int4Matrix final : public CodedMatrix {
       *out++ = static_cast<std::byte>(code(row, i) | code(row, i + kBlock / 2) << 4);
   }
 
-  static void store_f16(float x, std::byte* out) {
-    const std::uint16_t h = f32_to_f16(x);
-    std::memcpy(out, &h, sizeof h);
-  }
-
   const Int4Parts parts_;
   const bool awq_;
   std::int64_t rows_ = 0, cols_ = 0, num_groups_ = 0;

@@ -18,11 +18,6 @@ std::uint64_t scatter(std::uint64_t x) {
   return x ^ x >> 31;
 }
 
-void store_f16(float x, std::byte* out) {
-  const std::uint16_t h = f32_to_f16(x);
-  std::memcpy(out, &h, sizeof h);
-}
-
 // Turns random bytes into one block of `dtype` whose values have |x| < 3 / 64 and an rms near 0.02: floats
 // get a random sign and mantissa under the exponent of 2^-6, quantised types random quanta under one scale.
 void shape_block(DType dtype, std::byte* block) {

@@ -4,22 +4,12 @@
 #include <bit>
 
 #include "kernels/quantize_k.h"
+#include "kernels/quantize_search.h"
 
 namespace redline {
 namespace {
 
 constexpr int kBlock = 32;
-
-void store_f16(float x, std::byte* out) {
-  const std::uint16_t h = f32_to_f16(x);
-  std::memcpy(out, &h, sizeof h);
-}
-
-// 0 where there is no finite reciprocal: then the block's values vanish at the scale's precision.
-float reciprocal(float d) {
-  const float r = 1.0F / d;
-  return std::abs(r) <= 0x1.fffffep127F ? r : 0.0F;
-}
 
 // Rounds down to 0 .. most; what is not a number becomes 0.
 int code(float x, float most) { return static_cast<int>(std::min(std::max(0.0F, x), most)); }

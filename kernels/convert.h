@@ -74,6 +74,12 @@ inline float e4m3_to_f32(std::uint8_t code) {
   return f16_to_f32(static_cast<std::uint16_t>((code & 0x80) << 8 | (code & 0x7f) << 7)) * 256.0F;
 }
 
+/// Stores `x` as f16 at `bytes`, which may be unaligned.
+inline void store_f16(float x, std::byte* bytes) {
+  const std::uint16_t value = f32_to_f16(x);
+  std::memcpy(bytes, &value, sizeof value);
+}
+
 /// out[0 .. n) = the f32 values of a row of `n` elements stored as `dtype`. Requires n to be a multiple of
 /// the type's block. Operations and their order are those of the `gguf` package: with what DTypeTraits writes
 /// in parentheses each one f32 product, every value is one more product and at most one sum.

@@ -17,15 +17,8 @@ constexpr int kElements = 256;
 
 // Rounds d to fp16 at `to` and returns what will be read.
 float store_half(float d, std::byte* to) {
-  const std::uint16_t half = f32_to_f16(d);
-  std::memcpy(to, &half, sizeof half);
-  return f16_to_f32(half);
-}
-
-// 0 where there is no finite reciprocal.
-float reciprocal(float d) {
-  const float r = 1.0F / d;
-  return std::abs(r) <= 0x1.fffffep127F ? r : 0.0F;
+  store_f16(d, to);
+  return f16_to_f32(load_u16(to));
 }
 
 void put_bits(std::byte* bytes, int at, int shift, int bits) {

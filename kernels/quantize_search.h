@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
 namespace redline {
 
@@ -13,6 +14,12 @@ inline constexpr float kNoScale = 1e-20F;
 inline float nearest_code(float x, int low, int high) {
   constexpr float kWhole = 0x1.8p23F;  // the last bit of sums with it is worth 1
   return std::min(std::max(static_cast<float>(low), x), static_cast<float>(high)) + kWhole - kWhole;
+}
+
+/// 1 / d, or 0 where that is not finite: then a block's values vanish at its scale's precision.
+inline float reciprocal(float d) {
+  const float r = 1.0F / d;
+  return std::abs(r) <= 0x1.fffffep127F ? r : 0.0F;
 }
 
 /// The index of the value nearest to x among kIq4Values.

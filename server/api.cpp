@@ -19,26 +19,45 @@ HttpResponse json_response(const Json& json) {
   return {.body = json.dump(-1, ' ', false, Json::error_handler_t::replace), .headers = {}};
 }
 
-/// Takes as long for every `given` of one length.
+/// Takes as long for every `given` of one length. Requires a key.
 bool same_secret(std::string_view given, std::string_view key) {
   unsigned difference = given.size() == key.size() ? 0 : 1;
   for (std::size_t i = 0; i < given.size(); ++i)
-    difference |= static_cast<unsigned char>(given[i]) ^
-                  static_cast<unsigned char>(key[i % std::max<std::size_t>(key.size(), 1)]);
+    difference |= static_cast<unsigned char>(given[i]) ^ static_cast<unsigned char>(key[i % key.size()]);
   return difference == 0;
 }
 
-/// Counts a call while it lives.
-class CallCount {
+/// Counts a call while it lives, and how it ended: aborted, unless done() says otherwise before its answer's
+/// last bytes.
+class CallRecord {
  public:
-  explicit CallCount(std::int64_t& count) : count_(count) { ++count_; }
-  ~CallCount() { --count_; }
-  CallCount(const CallCount&) = delete;
-  CallCount& operator=(const CallCount&) = delete;
+  CallRecord(std::int64_t& num_calls, LiveMeter& meter) : num_calls_(num_calls), meter_(meter) {
+    ++num_calls_;
+  }
+  ~CallRecord() {
+    --num_calls_;
+    if (generation_) done(FinishReason::kAborted);
+  }
+  CallRecord(const CallRecord&) = delete;
+  CallRecord& operator=(const CallRecord&) = delete;
+
+  /// `generation` outlives the record.
+  void begin(const Generation& generation) { generation_ = &generation; }
+  void done(FinishReason reason) { meter_.add_request(reason, std::exchange(generation_, nullptr)->usage()); }
 
  private:
-  std::int64_t& count_;
+  std::int64_t& num_calls_;
+  LiveMeter& meter_;
+  const Generation* generation_ = nullptr;
 };
+
+/// What the client is told of an event that ends its answer before its time; nothing for others.
+std::optional<ApiError> failure_of(const OutputEvent& event) {
+  if (event.finish_reason == FinishReason::kError) return ApiError(500, event.error, "", "generation_failed");
+  if (event.finish_reason == FinishReason::kAborted)
+    return ApiError(503, "the request was aborted", "", "aborted");
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -49,6 +68,8 @@ Api::Api(Engine& engine, LiveMeter& meter, ApiOptions options)
       created_(std::chrono::duration_cast<std::chrono::seconds>(
                    std::chrono::system_clock::now().time_since_epoch())
                    .count()) {
+  for (const std::string& key : options_.api_keys)
+    if (key.empty()) throw std::invalid_argument("an API key is empty");
   if (engine.model().tokenizer) chat_ = std::make_unique<ChatPrompt>(*engine.model().tokenizer);
   served_ = {&engine.model(), chat_.get(), engine.max_context(), options_.model_names};
 }
@@ -68,8 +89,7 @@ void Api::authorize(const HttpRequest& request) const {
 
 HttpResponse Api::preflight() const {
   HttpResponse response{.content_type = "text/plain", .body = "", .headers = {}};
-  response.headers = {{"Access-Control-Allow-Origin", options_.cors_origin},
-                      {"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+  response.headers = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
                       {"Access-Control-Allow-Headers", "*"},
                       {"Access-Control-Max-Age", "86400"}};
   return response;
@@ -121,19 +141,10 @@ asio::awaitable<void> Api::handle(Exchange& exchange) {
   }
   if (request.path != "/health" && request.path != "/v1/health") authorize(request);
   const Route& route = route_of(request);
-  if (route.answer) {
-    HttpResponse response = route.answer(*this, request);
-    response.headers.emplace_back("Access-Control-Allow-Origin", options_.cors_origin);
-    co_await exchange.respond(std::move(response));
-    co_return;
-  }
-  const bool chat = request.path == "/v1/chat/completions";
-  const auto read = [&request, chat, this]() -> asio::awaitable<Call> {
-    const Json body = parse_body(request.body);
-    co_return chat ? parse_chat(body, served_) : parse_completion(body, served_);
-  };
-  const Call call = co_await asio::co_spawn(readers_, read, asio::use_awaitable);
-  co_await complete(exchange, call);
+  if (route.answer)
+    co_await exchange.respond(route.answer(*this, request));
+  else
+    co_await complete(exchange);
 }
 
 HttpResponse Api::metrics() const {
@@ -142,13 +153,20 @@ HttpResponse Api::metrics() const {
           .headers = {}};
 }
 
-asio::awaitable<void> Api::complete(Exchange& exchange, const Call& call) {
+asio::awaitable<Call> Api::read(const HttpRequest& request) const {
+  const Json body = parse_body(request.body);
+  co_return request.path == "/v1/chat/completions" ? parse_chat(body, served_)
+                                                   : parse_completion(body, served_);
+}
+
+asio::awaitable<void> Api::complete(Exchange& exchange) {
   if (draining_) throw ApiError(503, "the server is shutting down", "", "shutting_down");
   if (num_calls_ >= options_.max_queue)
     throw ApiError(429, std::to_string(num_calls_) + " calls are under way, the most there may be", "",
                    "queue_full");
-  const CallCount count(num_calls_);
   std::optional<Generation> generation;
+  CallRecord record(num_calls_, meter_);
+  const Call call = co_await asio::co_spawn(readers_, read(exchange.request()), asio::use_awaitable);
   try {
     generation.emplace(exchange.executor(), engine_, call.requests);
   } catch (const std::invalid_argument& error) {
@@ -156,61 +174,42 @@ asio::awaitable<void> Api::complete(Exchange& exchange, const Call& call) {
   } catch (const std::runtime_error& error) {
     throw ApiError(503, error.what(), "", "engine_stopped");
   }
+  record.begin(*generation);
   exchange.on_close([&generation] { generation->abort(); });
-  if (call.stream) {
-    co_await stream(exchange, call, *generation);
-    co_return;
-  }
-  Reply reply(call, engine_.model().tokenizer.get());
-  FinishReason last = FinishReason::kNone;
-  for (;;) {
-    const auto pieces = co_await generation->next();
-    if (pieces.empty()) break;
-    for (const auto& piece : pieces) {
-      if (piece.event.finish_reason != FinishReason::kNone) last = piece.event.finish_reason;
-      if (piece.event.finish_reason == FinishReason::kError) {
-        meter_.add_request(last, generation->usage());
-        throw ApiError(500, piece.event.error, "", "generation_failed");
-      }
-      reply.add(piece);
-    }
-  }
-  meter_.add_request(last, generation->usage());
-  if (last == FinishReason::kAborted) throw ApiError(503, "the request was aborted", "", "aborted");
-  HttpResponse response{.body = reply.body(generation->usage()), .headers = {}};
-  response.headers.emplace_back("Access-Control-Allow-Origin", options_.cors_origin);
-  co_await exchange.respond(std::move(response));
-}
 
-asio::awaitable<void> Api::stream(Exchange& exchange, const Call& call, Generation& generation) {
   Reply reply(call, engine_.model().tokenizer.get());
   FinishReason last = FinishReason::kNone;
-  bool begun = false;
-  for (;;) {
-    const auto pieces = co_await generation.next();
+  for (bool begun = false;;) {
+    const auto pieces = co_await generation->next();
     if (pieces.empty()) break;
     std::string events;
     for (const auto& piece : pieces) {
       if (piece.event.finish_reason != FinishReason::kNone) last = piece.event.finish_reason;
-      if (last == FinishReason::kError || last == FinishReason::kAborted) {
-        meter_.add_request(last, generation.usage());
-        const ApiError error(last == FinishReason::kError ? 500 : 503,
-                             last == FinishReason::kError ? piece.event.error : "the request was aborted", "",
-                             "generation_failed");
-        if (!begun) throw error;
-        co_await exchange.send(events + event_text(error.body()));
+      if (const auto failure = failure_of(piece.event)) {
+        record.done(last);
+        if (!begun) throw *failure;
+        co_await exchange.send(events + event_text(failure->body()));
         co_return;  // without [DONE] or the stream's end
       }
-      events += reply.chunk(piece, generation.usage());
+      if (call.stream)
+        events += reply.chunk(piece, generation->usage());
+      else
+        reply.add(piece);
     }
-    if (!begun) co_await exchange.begin_events();  // with the first token: until then an error has a status
-    begun = true;
+    if (!call.stream) continue;
+    if (!std::exchange(begun, true)) co_await exchange.begin_events();  // until then an error has a status
     co_await exchange.send(std::move(events));
   }
-  meter_.add_request(last, generation.usage());
-  std::string end = call.include_usage ? reply.usage_chunk(generation.usage()) : "";
-  co_await exchange.send(end + event_text("[DONE]"));
-  co_await exchange.end_events();
+  record.done(last);
+  if (call.stream) {
+    const std::string usage = call.include_usage ? reply.usage_chunk(generation->usage()) : "";
+    co_await exchange.send(usage + event_text("[DONE]"));
+    co_await exchange.end_events();
+  } else {
+    HttpResponse response;
+    response.body = reply.body(generation->usage());
+    co_await exchange.respond(std::move(response));
+  }
 }
 
 HttpResponse Api::health() const {
@@ -255,7 +254,7 @@ HttpResponse Api::tokenize(const std::string& body) const {
     text = *fields.text("content");
     special = fields.boolean("add_special").value_or(false);
   } else if (fields.find("messages")) {
-    text = Json::parse(apply_template(body).body)["prompt"].get<std::string>();
+    text = render(fields);
     special = false;
   } else if (const auto prompt = fields.text("prompt")) {
     text = *prompt;
@@ -290,21 +289,22 @@ HttpResponse Api::detokenize(const std::string& body) const {
   return json_response({{"prompt", text}, {"content", text}});
 }
 
-HttpResponse Api::apply_template(const std::string& body) const {
-  const Json json = parse_body(body);
-  const Fields fields(json);
+std::string Api::render(const Fields& fields) const {
   const Json* messages = fields.find("messages");
   if (!messages || !messages->is_array()) fields.fail("messages", "an array of messages");
   if (!served_.chat) throw ApiError(400, "the model has no tokenizer", "", "no_tokenizer");
   const Json* tools = fields.find("tools");
   try {
-    return json_response(
-        {{"prompt",
-          served_.chat->render(*messages, tools ? *tools : Json(),
-                               fields.boolean("add_generation_prompt").value_or(true), Json::object())}});
+    return served_.chat->render(*messages, tools ? *tools : Json(),
+                                fields.boolean("add_generation_prompt").value_or(true), Json::object());
   } catch (const std::runtime_error& error) {
     throw ApiError(400, std::string("messages: ") + error.what(), "messages", "template_error");
   }
+}
+
+HttpResponse Api::apply_template(const std::string& body) const {
+  const Json json = parse_body(body);
+  return json_response({{"prompt", render(Fields(json))}});
 }
 
 }  // namespace redline::server

@@ -20,14 +20,13 @@ namespace redline::server {
 struct ApiOptions {
   std::vector<std::string> model_names;  // at least one: what clients may call the model
   std::vector<std::string> api_keys;     // empty: none is needed
-  std::string cors_origin = "*";
-  std::int64_t max_queue = 1024;  // calls at a time beyond which 429 is answered
+  std::int64_t max_queue = 1024;         // calls at a time beyond which 429 is answered
   std::string version;
 };
 
 class Api {
  public:
-  /// Keeps references to `engine` and `meter`.
+  /// Keeps references to `engine` and `meter`. Throws std::invalid_argument for an empty key.
   Api(Engine& engine, LiveMeter& meter, ApiOptions options);
 
   /// Answers one request: the server's Handler. Throws ApiError.
@@ -45,13 +44,14 @@ class Api {
   const Route& route_of(const HttpRequest& request) const;
   void authorize(const HttpRequest& request) const;
   HttpResponse preflight() const;
-  asio::awaitable<void> complete(Exchange& exchange, const Call& call);
-  asio::awaitable<void> stream(Exchange& exchange, const Call& call, Generation& generation);
+  asio::awaitable<Call> read(const HttpRequest& request) const;
+  asio::awaitable<void> complete(Exchange& exchange);
   HttpResponse health() const;
   HttpResponse models() const;
   HttpResponse tokenize(const std::string& body) const;
   HttpResponse detokenize(const std::string& body) const;
   HttpResponse apply_template(const std::string& body) const;
+  std::string render(const Fields& fields) const;
   HttpResponse props() const;
   HttpResponse metrics() const;
 

@@ -10,11 +10,13 @@
 
 namespace redline::server {
 
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
 struct HttpRequest {
   std::string method;  // "GET"
   std::string path;    // without the query
   std::string query;
-  std::vector<std::pair<std::string, std::string>> headers;
+  Headers headers;
   std::string body;
 
   /// The header's value, or nothing; names are compared without regard to case.
@@ -25,7 +27,7 @@ struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
   std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;
+  Headers headers;
 };
 
 /// A request that is refused: the OpenAI-shaped error that the client gets.

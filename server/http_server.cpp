@@ -49,8 +49,14 @@ int status_of(const error_code& error) {
 
 class Connection final : public Exchange {
  public:
-  Connection(tcp::socket socket, const HttpLimits& limits, const Handler& handler, const bool& stopping)
-      : stream_(std::move(socket)), limits_(limits), handler_(handler), stopping_(stopping) {
+  Connection(tcp::socket socket, const HttpLimits& limits, const Headers& headers, const Handler& handler,
+             const bool& stopping)
+      : executor_(socket.get_executor()),
+        stream_(std::move(socket)),
+        limits_(limits),
+        headers_(headers),
+        handler_(handler),
+        stopping_(stopping) {
     error_code ignored;
     stream_.socket().set_option(tcp::no_delay(true), ignored);
     buffer_.max_size(limits.header_bytes + 65536);
@@ -85,9 +91,7 @@ class Connection final : public Exchange {
   void close() { stream_.close(); }
 
   const HttpRequest& request() const override { return request_; }
-  asio::any_io_executor executor() const override {
-    return const_cast<Connection*>(this)->stream_.get_executor();
-  }
+  asio::any_io_executor executor() const override { return executor_; }
 
   asio::awaitable<void> respond(HttpResponse response) override {
     http::response<http::string_body> message(static_cast<http::status>(response.status), version_);
@@ -217,20 +221,22 @@ class Connection final : public Exchange {
   }
 
   template <class Message>
-  void prepare(Message& message, const std::vector<std::pair<std::string, std::string>>& headers,
-               const std::string& content_type) {
+  void prepare(Message& message, const Headers& headers, const std::string& content_type) {
     message.set(http::field::server, "redline");
     message.set(http::field::content_type, content_type);
     const auto id = request_.header("X-Request-Id");
     if (!id.empty() && id.size() <= 256) message.set("X-Request-Id", id);
-    for (const auto& [name, value] : headers) message.set(name, value);
+    for (const Headers* some : {&headers_, &headers})
+      for (const auto& [name, value] : *some) message.set(name, value);
     message.keep_alive(keep_alive_ && !stopping_);
     if (stopping_) keep_alive_ = false;
   }
 
+  const asio::any_io_executor executor_;
   beast::tcp_stream stream_;
   beast::flat_buffer buffer_;
   const HttpLimits& limits_;
+  const Headers& headers_;
   const Handler& handler_;
   const bool& stopping_;
   HttpRequest request_;
@@ -246,8 +252,12 @@ class Connection final : public Exchange {
 
 class HttpServer::Impl {
  public:
-  Impl(const std::string& host, std::uint16_t port, HttpLimits limits, Handler handler)
-      : limits_(limits), handler_(std::move(handler)), acceptor_(context_), deadline_(context_) {
+  Impl(const std::string& host, std::uint16_t port, HttpLimits limits, Headers headers, Handler handler)
+      : limits_(limits),
+        headers_(std::move(headers)),
+        handler_(std::move(handler)),
+        acceptor_(context_),
+        deadline_(context_) {
     try {
       tcp::resolver resolver(context_);
       const tcp::endpoint endpoint =
@@ -262,7 +272,6 @@ class HttpServer::Impl {
   }
 
   std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
-  asio::any_io_executor executor() { return context_.get_executor(); }
 
   void run() {
     asio::co_spawn(context_, accept(), asio::detached);
@@ -301,7 +310,7 @@ class HttpServer::Impl {
   }
 
   asio::awaitable<void> serve(tcp::socket socket) {
-    Connection connection(std::move(socket), limits_, handler_, stopping_);
+    Connection connection(std::move(socket), limits_, headers_, handler_, stopping_);
     const auto place = connections_.insert(connections_.end(), &connection);
     try {
       co_await connection.serve();
@@ -313,6 +322,7 @@ class HttpServer::Impl {
   }
 
   const HttpLimits limits_;
+  const Headers headers_;
   const Handler handler_;
   asio::io_context context_{1};
   tcp::acceptor acceptor_;
@@ -321,11 +331,11 @@ class HttpServer::Impl {
   bool stopping_ = false;
 };
 
-HttpServer::HttpServer(const std::string& host, std::uint16_t port, HttpLimits limits, Handler handler)
-    : impl_(std::make_unique<Impl>(host, port, limits, std::move(handler))) {}
+HttpServer::HttpServer(const std::string& host, std::uint16_t port, HttpLimits limits, Headers headers,
+                       Handler handler)
+    : impl_(std::make_unique<Impl>(host, port, limits, std::move(headers), std::move(handler))) {}
 HttpServer::~HttpServer() = default;
 std::uint16_t HttpServer::port() const { return impl_->port(); }
-asio::any_io_executor HttpServer::executor() const { return impl_->executor(); }
 void HttpServer::run() { impl_->run(); }
 void HttpServer::stop(std::chrono::milliseconds deadline, std::function<void()> stopping) {
   impl_->stop(deadline, std::move(stopping));

@@ -23,7 +23,7 @@ class Exchange {
   virtual asio::any_io_executor executor() const = 0;
 
   virtual asio::awaitable<void> respond(HttpResponse response) = 0;
-  /// The headers of a stream of events, and `headers` besides.
+  /// The headers of a stream of events.
   virtual asio::awaitable<void> begin_events() = 0;
   /// Sends `bytes` and waits until the socket has taken them: nothing piles up behind a slow reader, who is
   /// cut off after HttpLimits::write_timeout. Throws boost::system::system_error once the client is gone.
@@ -50,14 +50,14 @@ struct HttpLimits {
 class HttpServer {
  public:
   /// Listens at once, so that port() is known (`port` 0: any free one). Throws std::runtime_error naming the
-  /// address.
-  HttpServer(const std::string& host, std::uint16_t port, HttpLimits limits, Handler handler);
+  /// address. Every response has `headers`.
+  HttpServer(const std::string& host, std::uint16_t port, HttpLimits limits, Headers headers,
+             Handler handler);
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
   std::uint16_t port() const;
-  asio::any_io_executor executor() const;
   /// Serves until stop(), on the calling thread.
   void run();
   /// From any thread: calls `stopping` on the server's, then takes no new connections; those that wait for a

@@ -18,7 +18,7 @@ constexpr cpu::KernelTable kPortable = {
     {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable, &cpu::kQ8_0Portable, &cpu::kQ4_0Portable,
      &cpu::kQ4_1Portable, &cpu::kQ5_0Portable, &cpu::kQ5_1Portable, &cpu::kQ2_KPortable, &cpu::kQ3_KPortable,
      &cpu::kQ4_KPortable, &cpu::kQ5_KPortable, &cpu::kQ6_KPortable, &cpu::kIQ4_NLPortable,
-     &cpu::kIQ4_XSPortable, &cpu::kMXFP4Portable, &cpu::kF8E4M3Plain},
+     &cpu::kIQ4_XSPortable, &cpu::kMXFP4Portable, &cpu::kF8E4M3Portable},
     &cpu::kAttentionPortable,
     &cpu::kElementwisePortable};
 #if defined(__x86_64__)
@@ -26,7 +26,7 @@ constexpr cpu::KernelTable kAvx2 = {
     "avx2",
     {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2,
      &cpu::kQ5_0Avx2, &cpu::kQ5_1Avx2, &cpu::kQ2_KAvx2, &cpu::kQ3_KAvx2, &cpu::kQ4_KAvx2, &cpu::kQ5_KAvx2,
-     &cpu::kQ6_KAvx2, &cpu::kIQ4_NLAvx2, &cpu::kIQ4_XSAvx2, &cpu::kMXFP4Avx2, &cpu::kF8E4M3Plain},
+     &cpu::kQ6_KAvx2, &cpu::kIQ4_NLAvx2, &cpu::kIQ4_XSAvx2, &cpu::kMXFP4Avx2, &cpu::kF8E4M3Portable},
     &cpu::kAttentionAvx2,
     &cpu::kElementwiseAvx2};
 constexpr cpu::KernelTable kAvx512 = {
@@ -34,7 +34,7 @@ constexpr cpu::KernelTable kAvx512 = {
     {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512, &cpu::kQ8_0Avx512, &cpu::kQ4_0Avx512,
      &cpu::kQ4_1Avx512, &cpu::kQ5_0Avx512, &cpu::kQ5_1Avx512, &cpu::kQ2_KAvx512, &cpu::kQ3_KAvx512,
      &cpu::kQ4_KAvx512, &cpu::kQ5_KAvx512, &cpu::kQ6_KAvx512, &cpu::kIQ4_NLAvx512, &cpu::kIQ4_XSAvx512,
-     &cpu::kMXFP4Avx512, &cpu::kF8E4M3Plain},
+     &cpu::kMXFP4Avx512, &cpu::kF8E4M3Portable},
     &cpu::kAttentionAvx512,
     &cpu::kElementwiseAvx512};
 #endif

@@ -54,13 +54,12 @@ inline constexpr std::int64_t kMaxTaskRows = 192;
 /// The kernels of one instruction set, in DType's order.
 extern const MatrixKernel kF32Portable, kF16Portable, kBF16Portable, kQ8_0Portable, kQ4_0Portable,
     kQ4_1Portable, kQ5_0Portable, kQ5_1Portable, kQ2_KPortable, kQ3_KPortable, kQ4_KPortable, kQ5_KPortable,
-    kQ6_KPortable, kIQ4_NLPortable, kIQ4_XSPortable, kMXFP4Portable;
+    kQ6_KPortable, kIQ4_NLPortable, kIQ4_XSPortable, kMXFP4Portable, kF8E4M3Portable;
 extern const MatrixKernel kF32Avx2, kF16Avx2, kBF16Avx2, kQ8_0Avx2, kQ4_0Avx2, kQ4_1Avx2, kQ5_0Avx2,
     kQ5_1Avx2, kQ2_KAvx2, kQ3_KAvx2, kQ4_KAvx2, kQ5_KAvx2, kQ6_KAvx2, kIQ4_NLAvx2, kIQ4_XSAvx2, kMXFP4Avx2;
 extern const MatrixKernel kF32Avx512, kF16Avx512, kBF16Avx512, kQ8_0Avx512, kQ4_0Avx512, kQ4_1Avx512,
     kQ5_0Avx512, kQ5_1Avx512, kQ2_KAvx512, kQ3_KAvx512, kQ4_KAvx512, kQ5_KAvx512, kQ6_KAvx512, kIQ4_NLAvx512,
     kIQ4_XSAvx512, kMXFP4Avx512;
-extern const MatrixKernel kF8E4M3Plain;
 
 struct KernelTable {
   const char* isa = "";

@@ -60,6 +60,35 @@ struct Floats {
   }
 };
 
+// ---- Blocks as they are
+
+/// F8E4M3, on every instruction set so far: blocks are dequantised as they come, and sum += w * x over k in
+/// order, one chain per output, in GEMV as in GEMM.
+struct WholeBlocks : Floats<DType::kF32> {
+  static constexpr DType kType = DType::kF8E4M3;
+
+  static void multiply(const LinearTask& task, std::int64_t first_panel, std::int64_t last_panel,
+                       std::int64_t first_row, std::int64_t last_row) {
+    constexpr int kElements = traits(kType).block_elements, kBytes = traits(kType).block_bytes;
+    const auto* x = reinterpret_cast<const float*>(task.activations);
+    const std::byte* block = task.weight + first_panel * kRows * row_bytes(kType, task.k);
+    for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
+      float sums[kMaxTaskRows][kRows] = {};
+      for (std::int64_t k = 0; k < task.k; k += kElements)
+        for (int r = 0; r < kRows; ++r, block += kBytes) {
+          float w[kElements];
+          dequantize_row(kType, block, kElements, w);
+          for (std::int64_t row = first_row; row < last_row; ++row) {
+            float& sum = sums[row - first_row][r];
+            for (int i = 0; i < kElements; ++i) sum += w[i] * x[row * task.k + k + i];
+          }
+        }
+      for (std::int64_t row = first_row; row < last_row; ++row)
+        store_panel<kRows>(task, panel, row, sums[row - first_row]);
+    }
+  }
+};
+
 // ---- Quantised types
 
 /// Four lanes that the compiler maps to what vectors the machine has.
@@ -233,5 +262,10 @@ constinit const MatrixKernel kQ6_KPortable = quantized<DType::kQ6_K>();
 constinit const MatrixKernel kIQ4_NLPortable = quantized<DType::kIQ4_NL>();
 constinit const MatrixKernel kIQ4_XSPortable = quantized<DType::kIQ4_XS>();
 constinit const MatrixKernel kMXFP4Portable = quantized<DType::kMXFP4>();
+constinit const MatrixKernel kF8E4M3Portable = [] {
+  MatrixKernel whole_blocks = kernel<WholeBlocks>(DType::kF8E4M3, ComputeType::kF32);
+  whole_blocks.panel.whole_blocks = true;
+  return whole_blocks;
+}();
 
 }  // namespace redline::cpu

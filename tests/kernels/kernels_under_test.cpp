@@ -18,7 +18,7 @@ const std::vector<cpu::KernelTable>& kernels_under_test() {
                     &cpu::kQ4_0Portable, &cpu::kQ4_1Portable, &cpu::kQ5_0Portable, &cpu::kQ5_1Portable,
                     &cpu::kQ2_KPortable, &cpu::kQ3_KPortable, &cpu::kQ4_KPortable, &cpu::kQ5_KPortable,
                     &cpu::kQ6_KPortable, &cpu::kIQ4_NLPortable, &cpu::kIQ4_XSPortable, &cpu::kMXFP4Portable,
-                    &cpu::kF8E4M3Plain},
+                    &cpu::kF8E4M3Portable},
                    &cpu::kAttentionPortable,
                    &cpu::kElementwisePortable});
 #if defined(__x86_64__)
@@ -28,7 +28,7 @@ const std::vector<cpu::KernelTable>& kernels_under_test() {
                    {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2,
                     &cpu::kQ4_1Avx2, &cpu::kQ5_0Avx2, &cpu::kQ5_1Avx2, &cpu::kQ2_KAvx2, &cpu::kQ3_KAvx2,
                     &cpu::kQ4_KAvx2, &cpu::kQ5_KAvx2, &cpu::kQ6_KAvx2, &cpu::kIQ4_NLAvx2, &cpu::kIQ4_XSAvx2,
-                    &cpu::kMXFP4Avx2, &cpu::kF8E4M3Plain},
+                    &cpu::kMXFP4Avx2, &cpu::kF8E4M3Portable},
                    &cpu::kAttentionAvx2,
                    &cpu::kElementwiseAvx2});
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -39,7 +39,7 @@ const std::vector<cpu::KernelTable>& kernels_under_test() {
            {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512, &cpu::kQ8_0Avx512, &cpu::kQ4_0Avx512,
             &cpu::kQ4_1Avx512, &cpu::kQ5_0Avx512, &cpu::kQ5_1Avx512, &cpu::kQ2_KAvx512, &cpu::kQ3_KAvx512,
             &cpu::kQ4_KAvx512, &cpu::kQ5_KAvx512, &cpu::kQ6_KAvx512, &cpu::kIQ4_NLAvx512, &cpu::kIQ4_XSAvx512,
-            &cpu::kMXFP4Avx512, &cpu::kF8E4M3Plain},
+            &cpu::kMXFP4Avx512, &cpu::kF8E4M3Portable},
            &cpu::kAttentionAvx512,
            &cpu::kElementwiseAvx512});
     all.push_back({"avx512_emulated",
@@ -48,7 +48,7 @@ const std::vector<cpu::KernelTable>& kernels_under_test() {
                     &cpu::kQ5_0Avx512Emulated, &cpu::kQ5_1Avx512Emulated, &cpu::kQ2_KAvx512Emulated,
                     &cpu::kQ3_KAvx512Emulated, &cpu::kQ4_KAvx512Emulated, &cpu::kQ5_KAvx512Emulated,
                     &cpu::kQ6_KAvx512Emulated, &cpu::kIQ4_NLAvx512Emulated, &cpu::kIQ4_XSAvx512Emulated,
-                    &cpu::kMXFP4Avx512Emulated, &cpu::kF8E4M3Plain},
+                    &cpu::kMXFP4Avx512Emulated, &cpu::kF8E4M3Portable},
                    &cpu::kAttentionAvx512Emulated,
                    &cpu::kElementwiseAvx512Emulated});
 #endif

@@ -255,6 +255,11 @@ class Http(unittest.TestCase):
         status, _, headers = SERVER.ask("OPTIONS", "/v1/chat/completions")
         self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (200, "*"))
 
+    def test_browsers_may_read_answers_streams_and_errors(self):
+        for method, path, body in (("GET", "/health", None), ("POST", "/v1/completions", dict(GREEDY, prompt="x")),
+                                   ("POST", "/v1/completions", dict(GREEDY, prompt="x", stream=True)), ("POST", "/v1/completions", {}), ("GET", "/no", None)):
+            self.assertEqual(SERVER.ask(method, path, body)[2]["Access-Control-Allow-Origin"], "*", (path, body))
+
     def test_a_client_that_goes_ends_its_request(self):
         before = SERVER.metric('redline_requests_total{finish_reason="abort"}')
         for stream in (True, False):
@@ -301,6 +306,11 @@ class Metrics(unittest.TestCase):
 
 
 class Keys(unittest.TestCase):
+    def test_an_empty_key_is_refused_at_the_start(self):
+        refused = subprocess.run([REDLINE, "serve", MODEL, "--api-key", ""], capture_output=True, text=True, timeout=60)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("an API key is empty", refused.stderr)
+
     def test_every_route_but_health_needs_the_key_and_sigterm_ends_with_0(self):
         server = Server("--api-key", KEY)
         for method, path in (("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/nothing"), ("POST", "/v1/completions"), ("POST", "/tokenize"),
@@ -310,6 +320,21 @@ class Keys(unittest.TestCase):
         self.assertEqual(server.ask("GET", "/health")[0], 200)
         for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-Api-Key": KEY}):
             self.assertEqual(server.ask("GET", "/v1/models", headers=headers)[0], 200)
+        self.assertEqual(server.stop(), 0)
+
+
+class Queue(unittest.TestCase):
+    def test_calls_beyond_the_queue_get_429_and_when_to_come_again(self):
+        server = Server("--max-queue", "1")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(server.events, "/v1/completions", dict(prompt="The sea", max_tokens=200, ignore_eos=True))
+            while json.loads(server.ask("GET", "/load")[1])["server_load"] == 0:
+                time.sleep(0.01)
+            status, text, headers = server.ask("POST", "/v1/completions", "not even JSON")
+            self.assertEqual((status, json.loads(text)["error"]["code"]), (429, "queue_full"), "known before the body is read")
+            self.assertGreater(int(headers["Retry-After"]), 0)
+            self.assertEqual(answer.result(60)[-1], "[DONE]")
+        self.assertEqual(len(server.post("/v1/completions", dict(GREEDY, prompt="x"))["choices"]), 1)
         self.assertEqual(server.stop(), 0)
 
 

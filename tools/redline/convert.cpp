@@ -67,8 +67,8 @@ Action declare_convert(Flags& flags) {
   flags.dtype("--dtype", "Store matrices in this type (default: each keeps its own; bf16 with --shape)",
               values->dtype);
   flags.text("--shape", "NAME", "Random weights of this model's shape instead of MODEL", values->shape);
-  flags.number("--seed", "Seed of the random weights (default: 0)", values->seed);
-  flags.number("--threads", "Threads that convert (default: all)", values->threads, 0);
+  flags.number("--seed", "Seed of the random weights", values->seed);
+  flags.number("--threads", "Threads that convert; 0: one per core", values->threads, 0);
   flags.flag("--force", "Replace the file where it exists", values->force);
   return [values] { return convert(*values); };
 }

@@ -84,7 +84,6 @@ int serve(const ServeFlags& flags) {
   server::ApiOptions options;
   options.model_names = flags.names.empty() ? std::vector{model_name(flags.model)} : flags.names;
   options.api_keys = keys_of(flags);
-  options.cors_origin = flags.cors_origin;
   options.max_queue = flags.max_queue;
   options.version = REDLINE_VERSION;
   const auto model = load_model(flags.model, flags.model_flags);
@@ -92,6 +91,7 @@ int serve(const ServeFlags& flags) {
   Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });
   server::Api api(engine, meter, options);
   server::HttpServer http(flags.host, static_cast<std::uint16_t>(flags.port), {},
+                          {{"Access-Control-Allow-Origin", flags.cors_origin}},
                           [&api](server::Exchange& exchange) { return api.handle(exchange); });
   signals.set_action(
       [&] { http.stop(std::chrono::seconds(flags.drain_timeout_s), [&api] { api.begin_draining(); }); });
@@ -108,18 +108,16 @@ int serve(const ServeFlags& flags) {
 Action declare_serve(Flags& flags) {
   const auto values = std::make_shared<ServeFlags>();
   add_model_argument(flags, values->model);
-  flags.text("--host", "ADDRESS", "Where to listen (default: 127.0.0.1; 0.0.0.0: everywhere)", values->host);
-  flags.number("--port", "The port (default: 8000; 0: any free one)", values->port, 0, 65535);
+  flags.text("--host", "ADDRESS", "Where to listen; 0.0.0.0: everywhere", values->host);
+  flags.number("--port", "The port; 0: any free one", values->port, 0, 65535);
   flags.texts("--served-model-name", "NAME", "What clients call the model (default: its base name)",
               values->names);
   flags.texts("--api-key", "KEY", "A key that clients must send", values->api_keys);
   flags.text("--api-key-file", "FILE", "Such keys, one a line", values->api_key_file);
-  flags.text("--cors-origin", "ORIGIN", "The origin that browsers may ask from (default: *)",
-             values->cors_origin);
-  flags.number("--max-queue", "Calls at a time, beyond which clients get 429 (default: 1024)",
-               values->max_queue, 1);
-  flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM (default: 30)",
-               values->drain_timeout_s, 0);
+  flags.text("--cors-origin", "ORIGIN", "The origin that browsers may ask from", values->cors_origin);
+  flags.number("--max-queue", "Calls at a time, beyond which clients get 429", values->max_queue, 1);
+  flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM", values->drain_timeout_s,
+               0);
   values->cache.add_to(flags);
   values->model_flags.add_to(flags);
   return [values] { return serve(*values); };
