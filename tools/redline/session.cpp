@@ -41,7 +41,7 @@ std::shared_ptr<LoadedModel> load_model(const std::string& reference, const Mode
 const Tokenizer& tokenizer_of(const LoadedModel& model) {
   if (!model.tokenizer)
     throw std::runtime_error(model.config.name +
-                             ": has no tokenizer.json, so takes no text; token ids from a file would do");
+                             ": has no tokenizer, so takes no text; token ids from a file would do");
   return *model.tokenizer;
 }
 
