@@ -66,6 +66,15 @@ void add_work(Page& page, const UtilizationMeter& meter) {
   }
 }
 
+void add_compute_seconds(Page& page, const UtilizationMeter& meter) {
+  page.begin("redline_compute_seconds_total", "counter",
+             "Seconds that the useful FLOPs take at the peaks of their arithmetic; over a time, its MFU.");
+  for (int p = 0; p < kNumPhases; ++p)
+    for (int peak = 0; peak < 2; ++peak)
+      if (const auto seconds = meter.compute_seconds(static_cast<Phase>(p), static_cast<PeakBasis>(peak)))
+        page.sample(label("phase", kPhaseNames[p]) + "," + label("peak", kPeakBasisNames[peak]), *seconds);
+}
+
 void add_ratios(Page& page, const UtilizationMeter& window) {
   const struct {
     const char *name, *help;
@@ -145,6 +154,7 @@ std::string LiveMeter::page(const EngineStats& stats) const {
   UtilizationMeter window = meter_.since(before->meter);
   Page page;
   add_work(page, meter_);
+  add_compute_seconds(page, meter_);
   add_ratios(page, window);
   add_peaks(page, meter_.peaks());
   page.begin("redline_time_seconds_total", "counter", "Where the engine's time went.");

@@ -131,6 +131,10 @@ Roofline UtilizationMeter::roofline(Phase phase) const {
   return r;
 }
 
+std::optional<double> UtilizationMeter::compute_seconds(Phase phase, PeakBasis peak) const {
+  return compute_s(totals(phase).counts.flops_by_type, by_basis_[static_cast<int>(peak)]);
+}
+
 std::vector<std::string> UtilizationMeter::flags() const {
   bool above_bandwidth = false, above_compute = false;
   for (const Phase phase : kAllPhases)

@@ -84,6 +84,9 @@ class UtilizationMeter {
   const PhaseTotals& totals(Phase phase) const { return totals_[static_cast<std::size_t>(phase)]; }
   Ratios ratios(Phase phase, TimeBasis time, PeakBasis peak) const;
   Roofline roofline(Phase phase) const;
+  /// Seconds that the phase's useful FLOPs take at the peaks of their arithmetic: over a time it is the MFU.
+  /// Nothing where a peak is unknown.
+  std::optional<double> compute_seconds(Phase phase, PeakBasis peak) const;
   /// "cache_resident", "stale_peak": a bandwidth figure above its peak, since the last-level cache holds the
   /// weights, or since the peak no longer holds; "above_compute_peak": more FLOPs than the peak allows.
   std::vector<std::string> flags() const;
