@@ -83,7 +83,8 @@ struct EngineStats {
   std::int64_t num_running = 0, num_waiting = 0;
   std::int64_t num_steps = 0, num_preemptions = 0;
   std::int64_t prefix_queried_tokens = 0, prefix_hit_tokens = 0;
-  double kv_usage = 0;  // of the pool's blocks, 0 to 1
+  double kv_usage = 0;          // of the pool's blocks, 0 to 1
+  double kv_fragmentation = 0;  // of the slots that running sequences hold, without a known token
   std::int64_t max_context = 0, kv_bytes = 0, num_blocks = 0;
   std::string failure{};  // why the engine ended, if it did: every request fails with it
 };

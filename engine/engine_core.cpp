@@ -75,6 +75,7 @@ EngineStats EngineCore::stats() const {
   }
   const std::lock_guard lock(inbox_->mutex);
   stats.failure = inbox_->failure;
+  stats.num_waiting += std::ssize(inbox_->submissions);
   return stats;
 }
 
@@ -104,7 +105,8 @@ void EngineCore::step() {
   drain_inbox();  // from here on the step's requests are fixed
 
   const StepPlan plan = scheduler_.schedule();  // from here on who computes how much, in which blocks
-  if (plan.empty()) return publish_stats();     // all that was queued has been aborted
+  publish_stats();
+  if (plan.empty()) return;  // all that was queued has been aborted
 
   const BatchView batch = make_batch(plan);  // from here on every operation's shape, and so its cost
   Ops& ops = *model_.ops;
@@ -112,7 +114,7 @@ void EngineCore::step() {
   ops.copy_kv_blocks(cache_.layers(), plan.block_copies);
   transformer_.forward(ops, batch, cache_, logits_.rows(ops, batch.num_logit_rows()));
   const StepCounts& counts = ops.end_step();  // from here on what it cost
-  attribute(plan, counts);
+  attribute(plan, counts, start_ns);
 
   std::vector<Outcome> outcomes = sample(plan, logits_.on_host(ops));
   scheduler_.commit(plan);  // from here on its tokens are in the cache
@@ -178,10 +180,11 @@ BatchView EngineCore::make_batch(const StepPlan& plan) {
   return batch_.view();
 }
 
-void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
+void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts, std::int64_t start_ns) {
   for (std::size_t i = 0; i < plan.sequences.size(); ++i) {
     const ScheduledSequence& scheduled = plan.sequences[i];
     RequestUsage& usage = running_.at(scheduled.sequence->id).job->usage;
+    if (usage.scheduled_ns == 0) usage.scheduled_ns = start_ns;
     (scheduled.is_decode ? usage.decode : usage.prefill) += counts.sequences[i];
     usage.cached_tokens = std::max<std::int64_t>(usage.cached_tokens, scheduled.sequence->num_cached_tokens);
   }
@@ -265,12 +268,14 @@ void EngineCore::record(const BatchView& batch, const StepCounts& counts, std::i
 }
 
 void EngineCore::emit() {
+  const std::int64_t time_ns = now_ns();
   for (auto& [job, event] : events_) {
     StreamState& stream = *job->stream;
+    event.time_ns = time_ns;
     {
       const std::lock_guard lock(stream.mutex);
       if (event.finish_reason != FinishReason::kNone && --stream.num_unfinished == 0)
-        job->usage.finish_ns = now_ns();
+        job->usage.finish_ns = time_ns;
       stream.usage = job->usage;
       stream.events.push_back(std::move(event));
       stream.arrived.notify_all();
@@ -337,6 +342,7 @@ void EngineCore::publish_stats() {
   stats_.prefix_hit_tokens = s.num_prefix_hits;
   stats_.num_blocks = s.num_blocks;
   stats_.kv_usage = s.num_blocks ? static_cast<double>(s.num_used_blocks) / s.num_blocks : 0;
+  stats_.kv_fragmentation = s.fragmentation;
   stats_.max_context = max_context_;
   stats_.kv_bytes = cache_.config().total_bytes();
 }

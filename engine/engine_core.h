@@ -86,7 +86,7 @@ class EngineCore {
   void drain_inbox();
   void begin(Inbox::Submission submission);
   BatchView make_batch(const StepPlan& plan);
-  void attribute(const StepPlan& plan, const StepCounts& counts);
+  void attribute(const StepPlan& plan, const StepCounts& counts, std::int64_t start_ns);
   std::vector<Outcome> sample(const StepPlan& plan, TensorView logits);
   void deliver(Outcome outcome);
   void advance(SequenceId id, OutputEvent event);

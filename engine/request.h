@@ -61,6 +61,7 @@ struct OutputEvent {
   FinishReason finish_reason = FinishReason::kNone;
   std::string stop_matched{};  // the stop string that ended it
   std::string error{};         // with kError
+  std::int64_t time_ns = 0;    // steady clock: when the step that made it ended
 };
 
 /// What a finished or running request has cost: each step's totals are the sum of its requests' shares.
@@ -70,6 +71,7 @@ struct RequestUsage {
   std::int64_t generated_tokens = 0;  // all answers
   Counts prefill, decode;
   std::int64_t arrival_ns = 0;      // steady clock
+  std::int64_t scheduled_ns = 0;    // its first step began; 0: it has not
   std::int64_t first_token_ns = 0;  // 0: none yet
   std::int64_t finish_ns = 0;
 };

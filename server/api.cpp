@@ -10,6 +10,7 @@
 
 #include "engine/tokenizer/tokenizer.h"
 #include "server/generation.h"
+#include "server/metrics.h"
 #include "server/reply.h"
 
 namespace redline::server {
@@ -27,29 +28,23 @@ bool same_secret(std::string_view given, std::string_view key) {
   return difference == 0;
 }
 
-/// Counts a call while it lives, and how it ended: aborted, unless done() says otherwise before its answer's
-/// last bytes.
-class CallRecord {
+/// Counts a call while it lives.
+class CallCount {
  public:
-  CallRecord(std::int64_t& num_calls, LiveMeter& meter) : num_calls_(num_calls), meter_(meter) {
-    ++num_calls_;
-  }
-  ~CallRecord() {
-    --num_calls_;
-    if (generation_) done(FinishReason::kAborted);
-  }
-  CallRecord(const CallRecord&) = delete;
-  CallRecord& operator=(const CallRecord&) = delete;
-
-  /// `generation` outlives the record.
-  void begin(const Generation& generation) { generation_ = &generation; }
-  void done(FinishReason reason) { meter_.add_request(reason, std::exchange(generation_, nullptr)->usage()); }
+  explicit CallCount(std::int64_t& num_calls) : num_calls_(num_calls) { ++num_calls_; }
+  ~CallCount() { --num_calls_; }
+  CallCount(const CallCount&) = delete;
+  CallCount& operator=(const CallCount&) = delete;
 
  private:
   std::int64_t& num_calls_;
-  LiveMeter& meter_;
-  const Generation* generation_ = nullptr;
 };
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 
 /// What the client is told of an event that ends its answer before its time; nothing for others.
 std::optional<ApiError> failure_of(const OutputEvent& event) {
@@ -148,8 +143,12 @@ asio::awaitable<void> Api::handle(Exchange& exchange) {
 }
 
 HttpResponse Api::metrics() const {
+  const EngineStats stats = engine_.stats();
+  const LiveReading reading = meter_.read(now_ns(), stats.num_running + stats.num_waiting > 0);
+  const MetricsOptions options{options_.version, options_.model_names.front(), meter_.peaks().device_name,
+                               options_.vllm_alias};
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
-          .body = meter_.page(engine_.stats()),
+          .body = metrics_text(options, meter_, reading, answers_, stats),
           .headers = {}};
 }
 
@@ -165,7 +164,8 @@ asio::awaitable<void> Api::complete(Exchange& exchange) {
     throw ApiError(429, std::to_string(num_calls_) + " calls are under way, the most there may be", "",
                    "queue_full");
   std::optional<Generation> generation;
-  CallRecord record(num_calls_, meter_);
+  const CallCount count(num_calls_);
+  CallMeter call_meter(answers_);
   const Call call = co_await asio::co_spawn(readers_, read(exchange.request()), asio::use_awaitable);
   try {
     generation.emplace(exchange.executor(), engine_, call.requests);
@@ -174,19 +174,17 @@ asio::awaitable<void> Api::complete(Exchange& exchange) {
   } catch (const std::runtime_error& error) {
     throw ApiError(503, error.what(), "", "engine_stopped");
   }
-  record.begin(*generation);
+  call_meter.begin(call.requests, *generation);
   exchange.on_close([&generation] { generation->abort(); });
 
   Reply reply(call, engine_.model().tokenizer.get());
-  FinishReason last = FinishReason::kNone;
   for (bool begun = false;;) {
     const auto pieces = co_await generation->next();
     if (pieces.empty()) break;
     std::string events;
     for (const auto& piece : pieces) {
-      if (piece.event.finish_reason != FinishReason::kNone) last = piece.event.finish_reason;
+      call_meter.add(piece);
       if (const auto failure = failure_of(piece.event)) {
-        record.done(last);
         if (!begun) throw *failure;
         co_await exchange.send(events + event_text(failure->body()));
         co_return;  // without [DONE] or the stream's end
@@ -200,7 +198,6 @@ asio::awaitable<void> Api::complete(Exchange& exchange) {
     if (!std::exchange(begun, true)) co_await exchange.begin_events();  // until then an error has a status
     co_await exchange.send(std::move(events));
   }
-  record.done(last);
   if (call.stream) {
     const std::string usage = call.include_usage ? reply.usage_chunk(generation->usage()) : "";
     co_await exchange.send(usage + event_text("[DONE]"));

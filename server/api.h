@@ -11,6 +11,7 @@
 #include "engine/chat_prompt.h"
 #include "engine/engine.h"
 #include "server/call.h"
+#include "server/call_meter.h"
 #include "server/generation.h"
 #include "server/http_server.h"
 #include "server/live_meter.h"
@@ -22,6 +23,7 @@ struct ApiOptions {
   std::vector<std::string> api_keys;     // empty: none is needed
   std::int64_t max_queue = 1024;         // calls at a time beyond which 429 is answered
   std::string version;
+  bool vllm_alias = false;  // /metrics has vLLM's names too
 };
 
 class Api {
@@ -61,6 +63,7 @@ class Api {
   std::unique_ptr<ChatPrompt> chat_;
   ServedModel served_;
   std::int64_t created_;
+  AnswerTotals answers_;
   std::int64_t num_calls_ = 0;  // under way
   bool draining_ = false;
   asio::thread_pool readers_{1};  // templates and tokenizers: a long prompt must not hold up others' streams

@@ -28,6 +28,8 @@ class Generation {
   void abort();
   /// Prompt, cached and generated tokens of all requests so far.
   RequestUsage usage() const;
+  /// The same of one request.
+  RequestUsage usage(std::size_t prompt) const { return streams_[prompt]->usage(); }
 
  private:
   struct Signal;

@@ -42,25 +42,22 @@ FlopsByType executed(const Counts& counts) {
 
 }  // namespace
 
-UtilizationMeter::UtilizationMeter(DevicePeaks peaks, std::int64_t weight_bytes)
+PhaseTotals& PhaseTotals::operator-=(const PhaseTotals& earlier) {
+  steps -= earlier.steps;
+  counts -= earlier.counts;
+  busy_ns -= earlier.busy_ns;
+  wall_ns -= earlier.wall_ns;
+  ideal_ns_vendor -= earlier.ideal_ns_vendor;
+  ideal_ns_attainable -= earlier.ideal_ns_attainable;
+  return *this;
+}
+
+UtilizationMeter::UtilizationMeter(DevicePeaks peaks, std::int64_t weight_bytes,
+                                   const PhaseTotalsArray& totals)
     : peaks_(std::move(peaks)),
       by_basis_{peaks_.vendor(), peaks_.attainable()},
-      weight_bytes_(weight_bytes) {}
-
-UtilizationMeter UtilizationMeter::since(const UtilizationMeter& earlier) const {
-  UtilizationMeter window = *this;
-  for (std::size_t p = 0; p < kNumPhases; ++p) {
-    PhaseTotals& t = window.totals_[p];
-    const PhaseTotals& before = earlier.totals_[p];
-    t.steps -= before.steps;
-    t.counts -= before.counts;
-    t.busy_ns -= before.busy_ns;
-    t.wall_ns -= before.wall_ns;
-    t.ideal_ns_vendor -= before.ideal_ns_vendor;
-    t.ideal_ns_attainable -= before.ideal_ns_attainable;
-  }
-  return window;
-}
+      weight_bytes_(weight_bytes),
+      totals_(totals) {}
 
 void UtilizationMeter::add_step(const StepCounts& step, const StepTiming& timing) {
   const double busy_ns = step.busy_ns[0] + step.busy_ns[1];

@@ -33,7 +33,12 @@ struct PhaseTotals {
   // Roofline time of the executed operations; not a number once a peak was unknown.
   double ideal_ns_vendor = 0;
   double ideal_ns_attainable = 0;
+
+  /// What came between two readings, these the later ones.
+  PhaseTotals& operator-=(const PhaseTotals& earlier);
 };
+
+using PhaseTotalsArray = std::array<PhaseTotals, kNumPhases>;
 
 enum class TimeBasis : std::uint8_t { kBusy, kWall };
 enum class PeakBasis : std::uint8_t { kVendor, kAttainable };
@@ -68,7 +73,7 @@ struct RunSummary {
 class UtilizationMeter {
  public:
   /// `weight_bytes` as packed in memory: they say whether the last-level cache may hold them.
-  UtilizationMeter(DevicePeaks peaks, std::int64_t weight_bytes);
+  UtilizationMeter(DevicePeaks peaks, std::int64_t weight_bytes, const PhaseTotalsArray& totals = {});
 
   void add_step(const StepCounts& step, const StepTiming& timing);
   /// The same, and what the record says of earlier steps: as an engine's StepObserver.
@@ -77,10 +82,9 @@ class UtilizationMeter {
   /// `whole_steps` steps did nothing else.
   void reclassify_as_wasted(const Counts& counts, Phase phase, std::int64_t whole_steps = 0);
   void reset();
-  /// What was added since `earlier`, a copy of this meter made before.
-  UtilizationMeter since(const UtilizationMeter& earlier) const;
 
   const DevicePeaks& peaks() const { return peaks_; }
+  const PhaseTotalsArray& totals() const { return totals_; }
   const PhaseTotals& totals(Phase phase) const { return totals_[static_cast<std::size_t>(phase)]; }
   Ratios ratios(Phase phase, TimeBasis time, PeakBasis peak) const;
   Roofline roofline(Phase phase) const;
@@ -103,7 +107,7 @@ class UtilizationMeter {
   DevicePeaks peaks_;
   Peaks by_basis_[2];
   std::int64_t weight_bytes_ = 0;
-  std::array<PhaseTotals, kNumPhases> totals_{};
+  PhaseTotalsArray totals_;
 };
 
 }  // namespace redline

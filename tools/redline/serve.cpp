@@ -21,7 +21,7 @@ namespace redline {
 namespace {
 
 struct ServeFlags {
-  std::string model, host = "127.0.0.1", api_key_file;
+  std::string model, host = "127.0.0.1", api_key_file, metrics_alias;
   std::vector<std::string> names, api_keys;
   std::string cors_origin = "*";
   std::int32_t port = 8000, max_queue = 1024, drain_timeout_s = 30;
@@ -79,6 +79,12 @@ class StopSignals {
   std::thread thread_;
 };
 
+std::int64_t steady_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
 int serve(const ServeFlags& flags) {
   StopSignals signals;
   server::ApiOptions options;
@@ -86,8 +92,12 @@ int serve(const ServeFlags& flags) {
   options.api_keys = keys_of(flags);
   options.max_queue = flags.max_queue;
   options.version = REDLINE_VERSION;
+  if (!flags.metrics_alias.empty() && flags.metrics_alias != "vllm")
+    throw UsageError("--metrics-alias is " + flags.metrics_alias + "; known is vllm");
+  options.vllm_alias = !flags.metrics_alias.empty();
   const auto model = load_model(flags.model, flags.model_flags);
-  server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes);
+  server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(),
+                          measure_meter_cost());
   Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });
   server::Api api(engine, meter, options);
   server::HttpServer http(flags.host, static_cast<std::uint16_t>(flags.port), {},
@@ -115,6 +125,8 @@ Action declare_serve(Flags& flags) {
   flags.texts("--api-key", "KEY", "A key that clients must send", values->api_keys);
   flags.text("--api-key-file", "FILE", "Such keys, one a line", values->api_key_file);
   flags.text("--cors-origin", "ORIGIN", "The origin that browsers may ask from", values->cors_origin);
+  flags.text("--metrics-alias", "NAME", "Export metrics under the names of this engine too: vllm",
+             values->metrics_alias);
   flags.number("--max-queue", "Calls at a time, beyond which clients get 429", values->max_queue, 1);
   flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM", values->drain_timeout_s,
                0);

@@ -1,0 +1,70 @@
+#include "server/call_meter.h"
+
+#include <chrono>
+#include <utility>
+
+namespace redline::server {
+namespace {
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+double seconds(std::int64_t ns) { return static_cast<double>(ns) * 1e-9; }
+
+}  // namespace
+
+CallMeter::CallMeter(AnswerTotals& totals) : totals_(totals), arrival_ns_(now_ns()) {}
+
+CallMeter::~CallMeter() {
+  if (!generation_) return;
+  for (const auto& prompt : answers_)
+    for (const Answer& answer : prompt)
+      if (!answer.ended) ++totals_.num_ended[static_cast<std::size_t>(FinishReason::kAborted)];
+  // Those that were on their way.
+  totals_.num_generated_tokens += generation_->usage().generated_tokens - num_generated_tokens_;
+}
+
+void CallMeter::begin(const std::vector<Request>& requests, const Generation& generation) {
+  generation_ = &generation;
+  for (const Request& request : requests) {
+    answers_.emplace_back(static_cast<std::size_t>(request.n));
+    prompt_tokens_.push_back(std::ssize(request.prompt));
+  }
+}
+
+void CallMeter::add(const Generation::Piece& piece) {
+  Answer& answer = answers_[piece.prompt][static_cast<std::size_t>(piece.event.index)];
+  if (!piece.event.token_ids.empty()) add_tokens(piece, answer);
+  if (piece.event.finish_reason != FinishReason::kNone) add_end(piece, answer);
+}
+
+void CallMeter::add_tokens(const Generation::Piece& piece, Answer& answer) {
+  const std::int64_t time_ns = piece.event.time_ns;
+  if (answer.last_token_ns == 0) {
+    answer.first_token_ns = time_ns;
+    totals_.time_to_first_token.observe(seconds(time_ns - arrival_ns_));
+  } else {
+    totals_.inter_token_latency.observe(seconds(time_ns - answer.last_token_ns));
+  }
+  answer.last_token_ns = time_ns;
+  totals_.num_prompt_tokens += std::exchange(prompt_tokens_[piece.prompt], 0);
+  totals_.num_generated_tokens += std::ssize(piece.event.token_ids);
+  num_generated_tokens_ += std::ssize(piece.event.token_ids);
+}
+
+void CallMeter::add_end(const Generation::Piece& piece, Answer& answer) {
+  const FinishReason reason = piece.event.finish_reason;
+  answer.ended = true;
+  ++totals_.num_ended[static_cast<std::size_t>(reason)];
+  if (answer.last_token_ns == 0 || (reason != FinishReason::kStop && reason != FinishReason::kLength)) return;
+  const RequestUsage usage = generation_->usage(piece.prompt);
+  totals_.e2e_latency.observe(seconds(piece.event.time_ns - arrival_ns_));
+  totals_.queue_time.observe(seconds(usage.scheduled_ns - usage.arrival_ns));
+  totals_.prefill_time.observe(seconds(answer.first_token_ns - usage.scheduled_ns));
+  totals_.decode_time.observe(seconds(answer.last_token_ns - answer.first_token_ns));
+}
+
+}  // namespace redline::server

@@ -1,0 +1,58 @@
+// What clients were given, and how long they waited for it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "engine/request.h"
+#include "server/generation.h"
+#include "server/prometheus.h"
+
+namespace redline::server {
+
+/// All calls together. A request is one answer: a call for n answers to each of k prompts counts n k times.
+struct AnswerTotals {
+  Histogram time_to_first_token{second_bounds()};  // from the call's arrival
+  Histogram inter_token_latency{second_bounds()};
+  // Of answers that came to their end: since the call's arrival, and of that in the queue, from there to the
+  // first token, and from there to the last.
+  Histogram e2e_latency{second_bounds()}, queue_time{second_bounds()}, prefill_time{second_bounds()},
+      decode_time{second_bounds()};
+  std::int64_t num_prompt_tokens = 0;  // of prompts that got a token
+  std::int64_t num_generated_tokens = 0;
+  std::array<std::int64_t, 5> num_ended{};  // by FinishReason
+};
+
+/// One call, from its arrival to its end. Answers that have not ended when it is destroyed were aborted: the
+/// client went, or another answer of the call broke.
+class CallMeter {
+ public:
+  /// The call has arrived. `totals` outlive it.
+  explicit CallMeter(AnswerTotals& totals);
+  ~CallMeter();
+  CallMeter(const CallMeter&) = delete;
+  CallMeter& operator=(const CallMeter&) = delete;
+
+  /// It runs. `generation` outlives the meter.
+  void begin(const std::vector<Request>& requests, const Generation& generation);
+  /// A piece of an answer came: before it is sent.
+  void add(const Generation::Piece& piece);
+
+ private:
+  struct Answer {
+    std::int64_t first_token_ns = 0, last_token_ns = 0;  // 0: none yet
+    bool ended = false;
+  };
+  void add_tokens(const Generation::Piece& piece, Answer& answer);
+  void add_end(const Generation::Piece& piece, Answer& answer);
+
+  AnswerTotals& totals_;
+  const std::int64_t arrival_ns_;
+  const Generation* generation_ = nullptr;
+  std::vector<std::vector<Answer>> answers_;  // by prompt
+  std::vector<std::int64_t> prompt_tokens_;   // likewise; 0 once counted
+  std::int64_t num_generated_tokens_ = 0;     // counted
+};
+
+}  // namespace redline::server

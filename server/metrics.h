@@ -1,0 +1,21 @@
+// The page that Prometheus reads (docs/metrics.md).
+#pragma once
+
+#include <string>
+
+#include "engine/engine.h"
+#include "server/call_meter.h"
+#include "server/live_meter.h"
+
+namespace redline::server {
+
+struct MetricsOptions {
+  std::string version, model_name, device_name;
+  bool vllm_alias = false;  // vLLM's names too, so that dashboards made for it show this engine
+};
+
+/// Ratios over wall time are 0 when nothing ran, over busy time NaN; nothing stands for an unknown peak.
+std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, const LiveReading& reading,
+                         const AnswerTotals& answers, const EngineStats& stats);
+
+}  // namespace redline::server
