@@ -49,6 +49,72 @@ TEST(Bench, CountsWhatTheDepthCosts) {
   EXPECT_EQ(kv_read(1), 7 * model.at("kv_bytes_per_token").get<std::int64_t>());
 }
 
+// A server of the test model, for one shell command that names it $url.
+ShellResult with_server(const std::string& flags, const std::string& command) {
+  return shell("log=$(mktemp); " + shell_word(REDLINE_BINARY_DIR "/redline") + " serve " + test_model() +
+               " --port 0 --ctx 512 " + flags +
+               " 2>$log & server=$!; for i in $(seq 600); do url=$(sed -n 's/.* is served at //p' $log); "
+               "[ -z \"$url\" ] || break; sleep 0.1; done; " +
+               shell_word(REDLINE_BINARY_DIR "/redline") + " " + command +
+               "; status=$?; kill $server; wait $server; rm $log; exit $status");
+}
+
+TEST(BenchServe, WritesTheDocumentedObjectAndCountsWhatItSent) {
+  const ShellResult result = with_server(
+      "",
+      "bench serve $url --num-prompts 5 --num-warmups 1 --max-concurrency 2 --prefix-len 40 --input-len 7 "
+      "--output-len 3 --ignore-eos --goodput ttft:100000 tpot:100000 --json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const Json found = Json::parse(result.out);
+  expect_documented_keys("bench serve", found);
+  EXPECT_EQ(found.at("completed"), 5);
+  EXPECT_EQ(found.at("failed"), 0);
+  EXPECT_EQ(found.at("total_output_tokens"), 15);
+  EXPECT_EQ(found.at("request_goodput"), found.at("request_throughput"));
+  EXPECT_GE(found.at("cached_input_tokens"), 3 * 32) << "the shared prefix but for its last block";
+  EXPECT_GT(found.at("utilization").at("mfu"), 0.0);
+  EXPECT_GT(found.at("utilization").at("mbu"), 0.0);
+  EXPECT_EQ(found.at("model_id"), "SmolLM2-135M-Instruct.Q4_1");
+}
+
+TEST(BenchServe, AsksChatsWithAKeyAndSaysWhatARefusalWas) {
+  const std::string load = "bench serve $url --num-prompts 2 --input-len 5 --output-len 2 ";
+  const ShellResult chat =
+      with_server("--api-key secret",
+                  load + "--endpoint /v1/chat/completions --api-key secret --max-concurrency 1,2 --json");
+  ASSERT_EQ(chat.status, 0) << chat.err;
+  EXPECT_EQ(Json::parse(chat.out).at(1).at("backend"), "openai-chat");
+  const ShellResult refused = with_server("--api-key secret", load);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_NE(refused.err.find("HTTP 401"), std::string::npos) << refused.err;
+}
+
+TEST(BenchLoad, RunsTheSameLoadInProcess) {
+  const ScratchDirectory scratch;
+  const std::string trace = scratch.write("trace.jsonl",
+                                          "{\"timestamp\": 0, \"input_length\": 9, \"output_length\": 2}\n"
+                                          "{\"timestamp\": 10, \"input_length\": 5, \"output_length\": 3}\n");
+  const Json found =
+      json_of("bench load " + test_model() + " -c 512 --ignore-eos --replay " + shell_word(trace) +
+              " --plot " + shell_word(scratch.path("plot.svg")) + " --json");
+  expect_documented_keys("bench serve", found);
+  EXPECT_EQ(found.at("backend"), "redline");
+  EXPECT_EQ(found.at("total_input_tokens"), 14);
+  EXPECT_EQ(found.at("total_output_tokens"), 5);
+  EXPECT_EQ(shell("grep -c '</svg>' " + shell_word(scratch.path("plot.svg"))).out, "1\n");
+}
+
+TEST(BenchLoad, RefusesWhatIsNoLoad) {
+  EXPECT_EQ(redline("bench load " + test_model() + " -c 512 --input-len x").status, 2);
+  EXPECT_EQ(redline("bench load " + test_model() + " -c 512 --request-rate 0").status, 2);
+  EXPECT_EQ(redline("bench load " + test_model() + " -c 512 --ramp linear:1").status, 2);
+  EXPECT_EQ(redline("bench load " + test_model() + " -c 512 --goodput itl:5").status, 2);
+  EXPECT_EQ(redline("bench load " + test_model() + " -c 512 --replay no-such-trace").status, 1);
+  EXPECT_EQ(redline("bench serve https://somewhere").status, 1);
+  EXPECT_EQ(redline("bench serve http://127.0.0.1:1").status, 1);
+  EXPECT_EQ(redline("bench serve").status, 2);
+}
+
 TEST(Bench, WantsOneModelAndKeepsItsReservedNames) {
   EXPECT_EQ(redline("bench").status, 2);
   EXPECT_EQ(redline("bench load").status, 2);

@@ -101,10 +101,9 @@ void print_table(const std::vector<Row>& rows, const BenchFlags& flags, const Lo
 
 std::shared_ptr<LoadedModel> model_of(const BenchFlags& flags) {
   if (flags.model.empty() == flags.shape.empty()) throw UsageError("give either MODEL or --shape NAME");
-  for (const char* reserved : {"serve", "load", "signatures"})
-    if (flags.model == reserved)
-      throw UsageError(flags.model + ": no such benchmark; a model in a folder of that name is ./" +
-                       flags.model);
+  if (flags.model == "signatures")
+    throw UsageError(flags.model + ": no such benchmark; a model in a folder of that name is ./" +
+                     flags.model);
   if (!flags.model.empty()) return load_model(flags.model, flags.model_flags);
   return LoadedModel::random(flags.shape, flags.model_flags.dtype.value_or(DType::kQ8_0),
                              flags.model_flags.options());

@@ -20,6 +20,8 @@ using Action = std::function<int()>;
 Action declare_run(Flags& flags);
 Action declare_chat(Flags& flags);
 Action declare_bench(Flags& flags);
+Action declare_bench_serve(Flags& flags);
+Action declare_bench_load(Flags& flags);
 Action declare_eval(Flags& flags);
 Action declare_inspect(Flags& flags);
 Action declare_probe(Flags& flags);
@@ -29,7 +31,7 @@ Action declare_convert(Flags& flags);
 Action declare_serve(Flags& flags);
 
 struct Command {
-  const char* name;
+  const char* name;  // of two words: below the command named first
   const char* description;
   Action (*declare)(Flags& flags);
 };
@@ -39,6 +41,8 @@ inline constexpr Command kCommands[] = {
     {"chat", "Talk with a model in turns", declare_chat},
     {"serve", "Serve a model over HTTP, OpenAI-compatible", declare_serve},
     {"bench", "Measure prefill and decode: tokens per second, MFU and MBU", declare_bench},
+    {"bench serve", "Measure an OpenAI-compatible server under load", declare_bench_serve},
+    {"bench load", "Measure the engine under the same load, without a server", declare_bench_load},
     {"eval", "Perplexity of a text, its logits, and their distance from a base's", declare_eval},
     {"inspect", "What a model is, what it needs, and what bounds it on a device", declare_inspect},
     {"probe", "Measure the peaks that this machine attains", declare_probe},

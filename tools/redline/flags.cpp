@@ -103,7 +103,7 @@ void Flags::add(FlagDescription description, std::function<void(const std::strin
   if (!description.is_argument()) option->envname(description.environment_name());
   option->type_name(description.value)->type_size(1)->required(description.required);
   if (description.repeatable)
-    option->expected(1, CLI::detail::expected_max_vector_size)->allow_extra_args(false);
+    option->expected(1, CLI::detail::expected_max_vector_size)->allow_extra_args(description.several_at_once);
   descriptions_.push_back(std::move(description));
 }
 
@@ -133,8 +133,9 @@ void Flags::text(const char* names, const char* value, const char* help, std::op
   add({.names = names, .value = value, .help = help}, [&target](const std::string& text) { target = text; });
 }
 
-void Flags::texts(const char* names, const char* value, const char* help, std::vector<std::string>& target) {
-  add({.names = names, .value = value, .help = help, .repeatable = true},
+void Flags::texts(const char* names, const char* value, const char* help, std::vector<std::string>& target,
+                  bool several_at_once) {
+  add({.names = names, .value = value, .help = help, .repeatable = true, .several_at_once = several_at_once},
       [&target](const std::string& text) { target.push_back(text); });
 }
 

@@ -29,6 +29,7 @@ struct FlagDescription {
   std::string value;  // "N"; empty: takes none
   std::string help;   // ends in "(default: X)" where there is one
   bool repeatable = false;
+  bool several_at_once = false;  // takes all words up to the next flag
   bool required = false;
 
   bool is_argument() const { return names.front() != '-'; }
@@ -46,7 +47,8 @@ class Flags {
   void flag(const char* names, const char* help, bool& target);
   void text(const char* names, const char* value, const char* help, std::string& target);
   void text(const char* names, const char* value, const char* help, std::optional<std::string>& target);
-  void texts(const char* names, const char* value, const char* help, std::vector<std::string>& target);
+  void texts(const char* names, const char* value, const char* help, std::vector<std::string>& target,
+             bool several_at_once = false);
   void number(const char* names, const char* help, float& target, double min, double max);
   void number(const char* names, const char* help, std::uint64_t& target);
   void number(const char* names, const char* help, std::int32_t& target, std::int32_t min,

@@ -34,6 +34,14 @@ int usage_error(const std::string& command, const std::string& problem) {
   return kExitUsage;
 }
 
+/// "bench serve"; empty where none was named.
+std::string chosen_command(const CLI::App& app) {
+  const auto commands = app.get_subcommands();
+  if (commands.empty()) return "";
+  const std::string below = chosen_command(*commands.front());
+  return commands.front()->get_name() + (below.empty() ? "" : " " + below);
+}
+
 /// Runs `action`; what it throws becomes a line and a status.
 int run_command(const std::string& name, const Action& action) {
   try {
@@ -69,19 +77,22 @@ int run_program(int argc, const char* const* argv) {
   std::deque<Flags> flags;
   std::map<std::string, Action> actions;
   for (const Command& command : kCommands) {
-    flags.emplace_back(*app.add_subcommand(command.name, command.description));
-    actions[command.name] = command.declare(flags.back());
+    const std::string name = command.name;
+    const auto space = name.find(' ');
+    CLI::App& parent = space == std::string::npos ? app : *app.get_subcommand(name.substr(0, space));
+    flags.emplace_back(*parent.add_subcommand(name.substr(space + 1), command.description));
+    actions[name] = command.declare(flags.back());
   }
 
   std::string chosen;
   try {
     app.parse(argc, argv);
-    chosen = app.get_subcommands().front()->get_name();
+    chosen = chosen_command(app);
   } catch (const CLI::Success& request) {  // --help, --version
     return app.exit(request);
   } catch (const std::runtime_error& error) {  // CLI::ParseError, UsageError
-    const auto commands = app.get_subcommands();
-    if (!commands.empty()) return usage_error(commands.front()->get_name(), error.what());
+    chosen = chosen_command(app);
+    if (!chosen.empty()) return usage_error(chosen, error.what());
     if (argc > 1 && argv[1][0] != '-') return usage_error("", std::string(argv[1]) + ": no such command");
     return usage_error("", error.what());
   }

@@ -14,6 +14,9 @@ int run_program(int argc, const char* const* argv);
 struct CommandDescription {
   std::string name, description;
   std::vector<FlagDescription> flags;
+
+  /// "bench serve"
+  bool is_below_another() const { return name.find(' ') != std::string::npos; }
 };
 /// What tools/reference writes documents and completions from.
 std::vector<CommandDescription> describe_commands();

@@ -41,7 +41,7 @@ std::string synopsis(const CommandDescription& command) {
 }
 
 std::string full_help(const FlagDescription& flag) {
-  return flag.help + (flag.repeatable ? " (repeatable)" : "");
+  return flag.help + (flag.repeatable ? (flag.several_at_once ? " (several)" : " (repeatable)") : "");
 }
 
 /// A command with "help" among its flags, as the parser adds it.
@@ -100,12 +100,14 @@ void print_man() {
 void print_bash() {
   std::string names, cases;
   for (const CommandDescription& command : commands_with_help()) {
-    names += (names.empty() ? "" : " ") + command.name;
+    if (!command.is_below_another()) names += (names.empty() ? "" : " ") + command.name;
     std::string flags;
     for (const FlagDescription& flag : command.flags)
       if (!flag.is_argument())
         for (const std::string& spelling : spellings(flag)) flags += (flags.empty() ? "" : " ") + spelling;
-    cases += "    " + command.name + ") flags='" + flags + "' ;;\n";
+    // Of two words: before the command that it stands below.
+    const std::string each = "    '" + command.name + " '*) flags='" + flags + "' ;;\n";
+    cases = command.is_below_another() ? each + cases : cases + each;
   }
   std::printf(
       "# bash completion for redline\n"
@@ -115,7 +117,7 @@ void print_bash() {
       "    mapfile -t COMPREPLY < <(compgen -W '%s --help --version' -- \"$word\")\n"
       "    return\n"
       "  fi\n"
-      "  case ${COMP_WORDS[1]} in\n%s  esac\n"
+      "  case \"${COMP_WORDS[*]:1} \" in\n%s  esac\n"
       "  [[ $word != -* ]] || mapfile -t COMPREPLY < <(compgen -W \"$flags\" -- \"$word\")\n"
       "}\n"
       "complete -o default -F _redline redline\n",
@@ -132,13 +134,23 @@ std::string zsh_text(std::string text) {
 void print_zsh() {
   std::printf("#compdef redline\n\n_redline() {\n  local -a commands=(\n");
   const auto commands = commands_with_help();
-  for (const CommandDescription& command : commands)
-    std::printf("    '%s:%s'\n", command.name.c_str(), zsh_text(command.description).c_str());
-  std::printf(
-      "  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
-      "  local command=${words[2]}\n  shift words\n  (( CURRENT-- ))\n  case $command in\n");
+  std::string below;
   for (const CommandDescription& command : commands) {
-    std::printf("    %s) _arguments", command.name.c_str());
+    if (command.is_below_another())
+      below += (below.empty() ? "'" : " '") + command.name + "'";
+    else
+      std::printf("    '%s:%s'\n", command.name.c_str(), zsh_text(command.description).c_str());
+  }
+  std::printf(
+      "  )\n  local -a below=(%s)\n"
+      "  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
+      "  local command=${words[2]}\n  shift words\n  (( CURRENT-- ))\n"
+      "  if (( CURRENT > 2 && ${below[(Ie)$command ${words[2]}]} )); then\n"
+      "    command=\"$command ${words[2]}\"\n    shift words\n    (( CURRENT-- ))\n  fi\n  case $command "
+      "in\n",
+      below.c_str());
+  for (const CommandDescription& command : commands) {
+    std::printf("    '%s') _arguments", command.name.c_str());
     for (const FlagDescription& flag : command.flags) {
       if (flag.is_argument()) {
         std::printf(" \\\n      ':%s:_files'", flag.names.c_str());
@@ -160,11 +172,20 @@ void print_fish() {
   };
   std::printf("# fish completion for redline\n");
   for (const CommandDescription& command : commands_with_help()) {
-    std::printf("complete -c redline -n __fish_use_subcommand -f -a %s -d %s\n", command.name.c_str(),
-                quoted(command.description).c_str());
+    const auto space = command.name.find(' ');
+    const std::string condition = space == std::string::npos
+                                      ? "'__fish_seen_subcommand_from " + command.name + "'"
+                                      : "'__fish_seen_subcommand_from " + command.name.substr(0, space) +
+                                            "; and __fish_seen_subcommand_from " +
+                                            command.name.substr(space + 1) + "'";
+    std::printf("complete -c redline -n %s -f -a %s -d %s\n",
+                space == std::string::npos
+                    ? "__fish_use_subcommand"
+                    : ("'__fish_seen_subcommand_from " + command.name.substr(0, space) + "'").c_str(),
+                command.name.substr(space + 1).c_str(), quoted(command.description).c_str());
     for (const FlagDescription& flag : command.flags) {
       if (flag.is_argument()) continue;
-      std::printf("complete -c redline -n '__fish_seen_subcommand_from %s'", command.name.c_str());
+      std::printf("complete -c redline -n %s", condition.c_str());
       for (const std::string& spelling : spellings(flag))
         std::printf(spelling.starts_with("--") ? " -l %s" : " -s %s",
                     spelling.c_str() + spelling.find_first_not_of('-'));

@@ -1,0 +1,59 @@
+// redline bench load: the same load on the engine in this process, without a server between.
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine/weights.h"
+#include "server/metrics.h"
+#include "tools/load/engine_target.h"
+#include "tools/redline/command.h"
+#include "tools/redline/load_command.h"
+#include "tools/redline/session.h"
+
+namespace redline {
+namespace {
+
+struct BenchLoadFlags {
+  std::string model;
+  ModelFlags model_flags;
+  CacheFlags cache;
+  LoadFlags load;
+};
+
+std::int64_t steady_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+int bench_load(const BenchLoadFlags& flags) {
+  const auto model = load_model(flags.model, flags.model_flags);
+  server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns());
+  Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });
+  SamplingParams sampling;
+  sampling.ignore_eos = flags.load.ignore_eos();
+  sampling.temperature = flags.load.temperature();
+  load::EngineTarget target(engine, sampling, [&] {
+    const EngineStats stats = engine.stats();
+    const auto reading = meter.read(steady_ns(), stats.num_running + stats.num_waiting > 0);
+    return server::metrics_text({}, meter, reading, {}, stats);
+  });
+  load::LoadPoint named;
+  named.backend = "redline";
+  named.model = named.tokenizer = model_name(flags.model);
+  return flags.load.run(target, named, static_cast<std::int32_t>(model->config.vocab_size));
+}
+
+}  // namespace
+
+Action declare_bench_load(Flags& flags) {
+  const auto values = std::make_shared<BenchLoadFlags>();
+  add_model_argument(flags, values->model);
+  values->load.add_to(flags);
+  values->cache.add_to(flags);
+  values->model_flags.add_to(flags);
+  return [values] { return bench_load(*values); };
+}
+
+}  // namespace redline
