@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/tokenizer/tokenizer.h"
+#include "server/dashboard.h"
 #include "server/generation.h"
 #include "server/metrics.h"
 #include "server/reply.h"
@@ -98,6 +99,10 @@ const Api::Route& Api::route_of(const HttpRequest& request) const {
       {"GET", "/v1/models", [](const Api& api, const HttpRequest&) { return api.models(); }},
       {"GET", "/models", [](const Api& api, const HttpRequest&) { return api.models(); }},
       {"GET", "/metrics", [](const Api& api, const HttpRequest&) { return api.metrics(); }},
+      {"GET", "/steps",
+       [](const Api& api, const HttpRequest& asked) {
+         return steps_response(api.meter_, asked.query, now_ns());
+       }},
       {"GET", "/version",
        [](const Api& api, const HttpRequest&) {
          return json_response({{"version", api.options_.version}});
@@ -134,6 +139,11 @@ asio::awaitable<void> Api::handle(Exchange& exchange) {
     co_await exchange.respond(preflight());
     co_return;
   }
+  if (request.method == "GET" || request.method == "HEAD")
+    if (auto file = dashboard_response(request.path, !options_.api_keys.empty())) {
+      co_await exchange.respond(std::move(*file));
+      co_return;
+    }
   if (request.path != "/health" && request.path != "/v1/health") authorize(request);
   const Route& route = route_of(request);
   if (route.answer)
