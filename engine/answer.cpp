@@ -43,7 +43,8 @@ Answer::Answer(const Request& request, std::int32_t index, std::int32_t max_toke
       stops_(request.sampling.stop, request.sampling.include_stop_in_output) {
   if (params_.max_tokens >= 0) max_tokens_ = std::min(max_tokens_, params_.max_tokens);
   if (tokenizer)
-    detokenizer_.emplace(*tokenizer, params_.skip_special_tokens, Detokenizer::Begins::kContinuation);
+    detokenizer_.emplace(*tokenizer, params_.skip_special_tokens, Detokenizer::Begins::kContinuation,
+                         params_.shown_special_tokens);
 }
 
 OutputEvent Answer::step(std::span<float> logits) {

@@ -31,6 +31,7 @@ struct SamplingParams {
   bool include_stop_in_output = false;
   std::int32_t num_logprobs = -1;  // -1: none; k: the chosen token's and the k likeliest
   bool skip_special_tokens = true;
+  std::vector<std::int32_t> shown_special_tokens{};  // that stay in the text all the same
 };
 
 /// An immutable submission.

@@ -67,7 +67,28 @@ Api::Api(Engine& engine, LiveMeter& meter, ApiOptions options)
   for (const std::string& key : options_.api_keys)
     if (key.empty()) throw std::invalid_argument("an API key is empty");
   if (engine.model().tokenizer) chat_ = std::make_unique<ChatPrompt>(*engine.model().tokenizer);
-  served_ = {&engine.model(), chat_.get(), engine.max_context(), options_.model_names};
+  served_.model = &engine.model();
+  served_.chat = chat_.get();
+  served_.max_context = engine.max_context();
+  served_.names = options_.model_names;
+  find_chat_forms();
+}
+
+void Api::find_chat_forms() {
+  const Tokenizer* tokenizer = engine_.model().tokenizer.get();
+  const std::string chat_template = tokenizer ? tokenizer->spec().chat_template : "";
+  served_.tool_calls = find_tool_call_form(options_.tool_call_parser, chat_template);
+  served_.reasoning = find_reasoning_form(options_.reasoning_parser, chat_template);
+  if (!tokenizer) return;
+  const auto add = [&](std::string_view marker, std::vector<TokenId>& tokens) {
+    for (const AddedToken& token : tokenizer->spec().added_tokens)
+      if (token.special && token.content == marker) tokens.push_back(token.id);
+  };
+  if (served_.tool_calls)
+    for (const std::string_view marker : served_.tool_calls->markers()) add(marker, served_.tool_call_tokens);
+  if (served_.reasoning)
+    for (const std::string_view marker : {served_.reasoning->open, served_.reasoning->close})
+      add(marker, served_.reasoning_tokens);
 }
 
 void Api::authorize(const HttpRequest& request) const {
@@ -204,7 +225,7 @@ asio::awaitable<void> Api::complete(Exchange& exchange) {
       else
         reply.add(piece);
     }
-    if (!call.stream) continue;
+    if (events.empty()) continue;
     if (!std::exchange(begun, true)) co_await exchange.begin_events();  // until then an error has a status
     co_await exchange.send(std::move(events));
   }
@@ -261,7 +282,7 @@ HttpResponse Api::tokenize(const std::string& body) const {
     text = *fields.text("content");
     special = fields.boolean("add_special").value_or(false);
   } else if (fields.find("messages")) {
-    text = render(fields);
+    text = render_chat(fields, read_tools(fields), served_);
     special = false;
   } else if (const auto prompt = fields.text("prompt")) {
     text = *prompt;
@@ -296,22 +317,10 @@ HttpResponse Api::detokenize(const std::string& body) const {
   return json_response({{"prompt", text}, {"content", text}});
 }
 
-std::string Api::render(const Fields& fields) const {
-  const Json* messages = fields.find("messages");
-  if (!messages || !messages->is_array()) fields.fail("messages", "an array of messages");
-  if (!served_.chat) throw ApiError(400, "the model has no tokenizer", "", "no_tokenizer");
-  const Json* tools = fields.find("tools");
-  try {
-    return served_.chat->render(*messages, tools ? *tools : Json(),
-                                fields.boolean("add_generation_prompt").value_or(true), Json::object());
-  } catch (const std::runtime_error& error) {
-    throw ApiError(400, std::string("messages: ") + error.what(), "messages", "template_error");
-  }
-}
-
 HttpResponse Api::apply_template(const std::string& body) const {
   const Json json = parse_body(body);
-  return json_response({{"prompt", render(Fields(json))}});
+  const Fields fields(json);
+  return json_response({{"prompt", render_chat(fields, read_tools(fields), served_)}});
 }
 
 }  // namespace redline::server

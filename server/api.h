@@ -21,14 +21,16 @@ namespace redline::server {
 struct ApiOptions {
   std::vector<std::string> model_names;  // at least one: what clients may call the model
   std::vector<std::string> api_keys;     // empty: none is needed
-  std::int64_t max_queue = 1024;         // calls at a time beyond which 429 is answered
+  std::string tool_call_parser = "auto", reasoning_parser = "auto";  // chat_form.h
+  std::int64_t max_queue = 1024;  // calls at a time beyond which 429 is answered
   std::string version;
   bool vllm_alias = false;  // /metrics has vLLM's names too
 };
 
 class Api {
  public:
-  /// Keeps references to `engine` and `meter`. Throws std::invalid_argument for an empty key.
+  /// Keeps references to `engine` and `meter`. Throws std::invalid_argument for an empty key and an unknown
+  /// parser.
   Api(Engine& engine, LiveMeter& meter, ApiOptions options);
 
   /// Answers one request: the server's Handler. Throws ApiError.
@@ -43,6 +45,7 @@ class Api {
     const char *method, *path;
     HttpResponse (*answer)(const Api& api, const HttpRequest& request);  // null: a completion
   };
+  void find_chat_forms();
   const Route& route_of(const HttpRequest& request) const;
   void authorize(const HttpRequest& request) const;
   HttpResponse preflight() const;
@@ -53,7 +56,6 @@ class Api {
   HttpResponse tokenize(const std::string& body) const;
   HttpResponse detokenize(const std::string& body) const;
   HttpResponse apply_template(const std::string& body) const;
-  std::string render(const Fields& fields) const;
   HttpResponse props() const;
   HttpResponse metrics() const;
 

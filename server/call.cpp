@@ -120,6 +120,25 @@ std::vector<TokenId> read_ids(const Fields& fields, const Json& array, const Ser
   return ids;
 }
 
+/// What the text of the answers to `prompt` is read for; the markers stay in it.
+void read_output(const ServedModel& served, const ToolUse& use, std::string_view prompt, Request& request,
+                 Call& call) {
+  auto& shown = request.sampling.shown_special_tokens;
+  if (served.reasoning) {
+    call.output.reasoning = served.reasoning;
+    call.output.reasoning_open =
+        prompt.substr(0, prompt.find_last_not_of(" \t\r\n") + 1).ends_with(served.reasoning->open);
+    shown = served.reasoning_tokens;
+  }
+  if (served.tool_calls && use.may_call) {
+    call.output.calls = served.tool_calls;
+    shown.insert(shown.end(), served.tool_call_tokens.begin(), served.tool_call_tokens.end());
+  }
+  call.output.tools = use.names;
+  call.output.one_call = use.one_call;
+  call.output.whole_calls = !call.stream;
+}
+
 }  // namespace
 
 Call parse_completion(const Json& body, const ServedModel& served) {
@@ -158,6 +177,32 @@ Call parse_completion(const Json& body, const ServedModel& served) {
   return call;
 }
 
+std::string render_chat(const Fields& fields, const ToolUse& use, const ServedModel& served) {
+  Json messages = read_messages(fields);
+  Json variables = Json::object();
+  if (const Json* more = fields.find("chat_template_kwargs")) {
+    if (!more->is_object()) fields.fail("chat_template_kwargs", "an object");
+    variables = *more;
+  }
+  place_tools(use, tokenizer_of(served).spec().chat_template, messages, variables);
+  const bool go_on = fields.boolean("continue_final_message").value_or(false);
+  const bool open_turn = fields.boolean("add_generation_prompt").value_or(!go_on);
+  if (go_on && open_turn) fields.fail("continue_final_message", "false where add_generation_prompt is true");
+  std::string text;
+  try {
+    text = served.chat->render(messages, use.tools, open_turn, variables);
+  } catch (const std::runtime_error& error) {
+    throw ApiError(400, std::string("messages: ") + error.what(), "messages", "template_error");
+  }
+  if (!go_on) return text;
+  const std::string last = messages.back()["content"];  // what follows it closes the turn
+  const auto at = text.rfind(last);
+  if (at == std::string::npos)
+    throw ApiError(400, "continue_final_message: the template changes the last message",
+                   "continue_final_message", "template_error");
+  return text.substr(0, at + last.size());
+}
+
 Call parse_chat(const Json& body, const ServedModel& served) {
   const Fields fields(body);
   Call call;
@@ -167,30 +212,10 @@ Call parse_chat(const Json& body, const ServedModel& served) {
   const bool logprobs = fields.boolean("logprobs").value_or(false);
   if (top && !logprobs) fields.fail("top_logprobs", "none without logprobs");
   if (logprobs) request.sampling.num_logprobs = static_cast<std::int32_t>(top.value_or(0));
-  const Json* messages = fields.find("messages");
-  if (!messages || !messages->is_array() || messages->empty())
-    fields.fail("messages", "an array of messages");
-  for (const Json& message : *messages)
-    if (!message.is_object() || !message.contains("role") || !message["role"].is_string())
-      fields.fail("messages", "objects with a role");
-  const Json* tools = fields.find("tools");
-  if (tools && !tools->is_array()) fields.fail("tools", "an array");
-  if (const Json* choice = fields.find("tool_choice"); choice && *choice != "auto" && *choice != "none")
-    throw ApiError(400, "tool_choice: only auto and none are served so far", "tool_choice", "unsupported");
-  Json variables = Json::object();
-  if (const Json* more = fields.find("chat_template_kwargs")) {
-    if (!more->is_object()) fields.fail("chat_template_kwargs", "an object");
-    variables = *more;
-  }
-  const Tokenizer& tokenizer = tokenizer_of(served);
-  std::string text;
-  try {
-    text = served.chat->render(*messages, tools ? *tools : Json(),
-                               fields.boolean("add_generation_prompt").value_or(true), variables);
-  } catch (const std::runtime_error& error) {
-    throw ApiError(400, std::string("messages: ") + error.what(), "messages", "template_error");
-  }
-  request.prompt = tokenizer.encode(text, {.add_special = false, .parse_special = true});
+  const ToolUse use = read_tools(fields);
+  const std::string text = render_chat(fields, use, served);
+  request.prompt = tokenizer_of(served).encode(text, {.add_special = false, .parse_special = true});
+  read_output(served, use, text, request, call);
   call.requests.push_back(std::move(request));
   call.prompt_texts.emplace_back();
   return call;

@@ -4,8 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "engine/chat_output/chat_output.h"
 #include "engine/chat_prompt.h"
 #include "engine/engine.h"
+#include "server/chat_messages.h"
 #include "server/fields.h"
 
 namespace redline::server {
@@ -15,7 +17,10 @@ struct ServedModel {
   const LoadedModel* model = nullptr;
   const ChatPrompt* chat = nullptr;  // null: there is no tokenizer
   std::int64_t max_context = 0;
-  std::vector<std::string> names;  // the first is its own
+  std::vector<std::string> names;            // the first is its own
+  const ToolCallForm* tool_calls = nullptr;  // how it writes them; null: not at all
+  const ReasoningForm* reasoning = nullptr;
+  std::vector<TokenId> tool_call_tokens, reasoning_tokens;  // special tokens that mark them
 };
 
 struct Call {
@@ -23,10 +28,14 @@ struct Call {
   std::string model;                      // as the client called it
   std::vector<Request> requests;          // one for each prompt; each has n answers
   std::vector<std::string> prompt_texts;  // by prompt, where the answer repeats it (echo)
+  ChatOutputOptions output;               // of a chat: what its text is read for
   bool stream = false;
   bool include_usage = false;     // in a chunk of its own at the end of a stream
   bool continuous_usage = false;  // in every chunk
 };
+
+/// The prompt that a chat's fields come to. Throws ApiError naming the field.
+std::string render_chat(const Fields& fields, const ToolUse& use, const ServedModel& served);
 
 /// The body of /v1/completions or /v1/chat/completions. Throws ApiError naming the field.
 Call parse_completion(const Json& body, const ServedModel& served);

@@ -19,7 +19,43 @@ std::string random_id(const char* prefix) {
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-Json reason_json(FinishReason reason) { return reason == FinishReason::kNone ? Json() : Json(name(reason)); }
+// Nine letters and digits: what Mistral's templates take; the others take any.
+std::string random_call_id() {
+  static thread_local std::mt19937_64 random{std::random_device()()};
+  constexpr std::string_view kDigits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  std::string id;
+  while (id.size() < 9) id += kDigits[random() % kDigits.size()];
+  return id;
+}
+
+Json call_json(const std::string& name, const std::string& arguments) {
+  return {{"id", random_call_id()},
+          {"type", "function"},
+          {"function", {{"name", name}, {"arguments", arguments}}}};
+}
+
+Json role_choice(std::size_t index) {
+  return {{"index", index},
+          {"delta", {{"role", "assistant"}, {"content", ""}}},
+          {"logprobs", nullptr},
+          {"finish_reason", nullptr}};
+}
+
+Json delta_json(const ChatDelta& delta) {
+  Json json = Json::object();
+  if (!delta.reasoning.empty()) json["reasoning_content"] = delta.reasoning;
+  const bool other = !delta.reasoning.empty() || !delta.calls.empty();
+  if (!delta.content.empty() || !other) json["content"] = delta.content;
+  for (const ChatDelta::Call& call : delta.calls) {
+    Json each{{"index", call.index}};
+    if (call.name.empty())
+      each["function"] = {{"arguments", call.arguments}};
+    else
+      each.update(call_json(call.name, call.arguments));
+    json["tool_calls"].push_back(std::move(each));
+  }
+  return json;
+}
 
 }  // namespace
 
@@ -40,8 +76,17 @@ Reply::Reply(const Call& call, const Tokenizer* tokenizer)
                    std::chrono::system_clock::now().time_since_epoch())
                    .count()) {
   for (std::size_t prompt = 0; prompt < call.requests.size(); ++prompt)
-    for (std::int32_t i = 0; i < call.requests[prompt].n; ++i)
-      answers_.emplace_back().text_offset = call.prompt_texts[prompt].size();
+    for (std::int32_t i = 0; i < call.requests[prompt].n; ++i) {
+      Answer& answer = answers_.emplace_back();
+      answer.text_offset = call.prompt_texts[prompt].size();
+      if (call.chat) answer.output.emplace(call.output);
+    }
+}
+
+Json Reply::reason_json(const Answer& answer, FinishReason reason) const {
+  if (reason == FinishReason::kNone) return nullptr;
+  const bool called = answer.output && answer.output->num_calls() > 0;
+  return called && reason == FinishReason::kStop ? "tool_calls" : name(reason);
 }
 
 Json Reply::head(const char* object) const {
@@ -91,26 +136,44 @@ void Reply::add_logprobs(const OutputEvent& event, Answer& answer, Json& logprob
   }
 }
 
+// What the event adds to a chat's answer; at its end, also what was held back.
+ChatDelta Reply::read(Answer& answer, const OutputEvent& event) {
+  ChatDelta delta = answer.output->feed(event.text);
+  if (event.finish_reason == FinishReason::kNone) return delta;
+  ChatDelta rest = answer.output->finish();
+  delta.reasoning += rest.reasoning;
+  delta.content += rest.content;
+  for (auto& call : rest.calls) delta.calls.push_back(std::move(call));
+  return delta;
+}
+
+std::string Reply::chunk_of(Json choice, const RequestUsage& usage) const {
+  Json chunk = head(call_.chat ? "chat.completion.chunk" : "text_completion");
+  chunk["choices"] = Json::array({std::move(choice)});
+  if (call_.continuous_usage) chunk["usage"] = usage_json(usage);
+  return event_text(dump(chunk));
+}
+
 std::string Reply::chunk(const Generation::Piece& piece, const RequestUsage& usage) {
   const std::size_t index = index_of(piece);
   Answer& answer = answers_[index];
   Json logprobs;
   add_logprobs(piece.event, answer, logprobs);
-  Json choice{{"index", index}};
   const bool first = !std::exchange(answer.begun, true);
-  std::string text = first ? call_.prompt_texts[piece.prompt] + piece.event.text : piece.event.text;
+  Json choice{{"index", index}};
+  std::string role;
   if (call_.chat) {
-    choice["delta"] = first ? Json{{"role", "assistant"}} : Json::object();
-    choice["delta"]["content"] = std::move(text);
+    if (first) role = chunk_of(role_choice(index), usage);
+    const ChatDelta delta = read(answer, piece.event);
+    const bool ends = piece.event.finish_reason != FinishReason::kNone;
+    if (delta.empty() && logprobs.is_null() && !ends) return role;
+    choice["delta"] = delta_json(delta);
   } else {
-    choice["text"] = std::move(text);
+    choice["text"] = first ? call_.prompt_texts[piece.prompt] + piece.event.text : piece.event.text;
   }
   choice["logprobs"] = std::move(logprobs);
-  choice["finish_reason"] = reason_json(piece.event.finish_reason);
-  Json chunk = head(call_.chat ? "chat.completion.chunk" : "text_completion");
-  chunk["choices"] = Json::array({std::move(choice)});
-  if (call_.continuous_usage) chunk["usage"] = usage_json(usage);
-  return event_text(dump(chunk));
+  choice["finish_reason"] = reason_json(answer, piece.event.finish_reason);
+  return role + chunk_of(std::move(choice), usage);
 }
 
 std::string Reply::usage_chunk(const RequestUsage& usage) const {
@@ -122,7 +185,18 @@ std::string Reply::usage_chunk(const RequestUsage& usage) const {
 
 void Reply::add(const Generation::Piece& piece) {
   Answer& answer = answers_[index_of(piece)];
-  answer.text += piece.event.text;
+  if (call_.chat) {
+    const ChatDelta delta = read(answer, piece.event);
+    answer.reasoning += delta.reasoning;
+    answer.text += delta.content;
+    for (const ChatDelta::Call& call : delta.calls) {
+      if (!call.name.empty()) answer.tool_calls.push_back(call_json(call.name, ""));
+      auto& arguments = answer.tool_calls.back()["function"]["arguments"].get_ref<std::string&>();
+      arguments += call.arguments;
+    }
+  } else {
+    answer.text += piece.event.text;
+  }
   add_logprobs(piece.event, answer, answer.logprobs);
   if (piece.event.finish_reason != FinishReason::kNone) answer.finish_reason = piece.event.finish_reason;
 }
@@ -132,13 +206,16 @@ std::string Reply::body(const RequestUsage& usage) const {
   for (std::size_t i = 0; i < answers_.size(); ++i) {
     const Answer& answer = answers_[i];
     Json choice{{"index", i}};
-    if (call_.chat)
-      choice["message"] = {{"role", "assistant"}, {"content", answer.text}};
-    else
+    if (call_.chat) {
+      Json& message = choice["message"] = {{"role", "assistant"}, {"content", answer.text}};
+      if (!answer.reasoning.empty()) message["reasoning_content"] = answer.reasoning;
+      if (!answer.tool_calls.empty()) message["tool_calls"] = answer.tool_calls;
+    } else {
       choice["text"] =
           call_.prompt_texts[i / static_cast<std::size_t>(call_.requests.front().n)] + answer.text;
+    }
     choice["logprobs"] = answer.logprobs;
-    choice["finish_reason"] = reason_json(answer.finish_reason);
+    choice["finish_reason"] = reason_json(answer, answer.finish_reason);
     choices.push_back(std::move(choice));
   }
   Json body = head(call_.chat ? "chat.completion" : "text_completion");

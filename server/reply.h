@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,8 @@ class Reply {
   /// Keeps references to both. `tokenizer` may be null: then there is no text.
   Reply(const Call& call, const Tokenizer* tokenizer);
 
-  /// A streamed chunk for one piece: `data: {...}\n\n`. The first of an answer carries its role. Usage where
-  /// the call wants it in every chunk.
+  /// The streamed chunks for one piece, `data: {...}\n\n` each; none where there is nothing to tell yet. A
+  /// chat answer's first carries its role. Usage where the call wants it in every chunk.
   std::string chunk(const Generation::Piece& piece, const RequestUsage& usage);
   /// The chunk without choices that ends a stream where the call wants usage.
   std::string usage_chunk(const RequestUsage& usage) const;
@@ -29,14 +30,20 @@ class Reply {
  private:
   struct Answer {
     std::string text;
+    std::optional<ChatOutput> output;  // of a chat
+    std::string reasoning;
+    std::vector<Json> tool_calls;
     Json logprobs = Json();
     FinishReason finish_reason = FinishReason::kNone;
     bool begun = false;
     std::size_t text_offset = 0;
   };
+  static ChatDelta read(Answer& answer, const OutputEvent& event);
   Json head(const char* object) const;
   std::size_t index_of(const Generation::Piece& piece) const;
   void add_logprobs(const OutputEvent& event, Answer& answer, Json& logprobs) const;
+  std::string chunk_of(Json choice, const RequestUsage& usage) const;
+  Json reason_json(const Answer& answer, FinishReason reason) const;
   Json token_json(const TokenLogprob& token) const;
 
   const Call& call_;

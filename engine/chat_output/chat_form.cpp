@@ -50,6 +50,14 @@ const Form* find_form(std::span<const Form> forms, std::span<const TemplateMark>
 
 }  // namespace
 
+std::vector<std::string_view> ToolCallForm::markers() const {
+  std::vector<std::string_view> all = closers;
+  all.insert(all.end(), inner.begin(), inner.end());
+  for (const CallOpener& opener : openers) all.push_back(opener.marker);
+  std::erase_if(all, [](std::string_view marker) { return marker.size() == 1; });
+  return all;
+}
+
 std::span<const ToolCallForm> tool_call_forms() {
   using enum CallSyntax;
   static const ToolCallForm kForms[] = {

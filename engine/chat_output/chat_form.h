@@ -23,6 +23,9 @@ struct ToolCallForm {
   std::vector<CallOpener> openers;
   std::vector<std::string_view> closers;  // dropped right after calls
   std::vector<std::string_view> inner;    // markers within calls
+
+  /// All that are not single characters.
+  std::vector<std::string_view> markers() const;
 };
 
 struct ReasoningForm {

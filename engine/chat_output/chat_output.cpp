@@ -18,6 +18,7 @@ class ChatOutput::Parser final : private CallSink {
   }
 
   ChatDelta feed(std::string_view text) {
+    if (!options_.calls && !options_.reasoning) return {.content = std::string(text)};
     for (const char c : text) feed(c);
     return std::exchange(delta_, {});
   }

@@ -1,9 +1,11 @@
 #include "engine/tokenizer/detokenizer.h"
 
+#include <algorithm>
+
 namespace redline {
 
 std::string Detokenizer::feed(TokenId id) {
-  if (skip_special_ && tokenizer_.is_special(id)) return {};
+  if (skip_special_ && tokenizer_.is_special(id) && std::ranges::find(shown_, id) == shown_.end()) return {};
   std::string_view bytes = tokenizer_.piece(id);
   if (!at_start_) return stream_.feed(bytes);
   const LeadingStrip& strip = tokenizer_.spec().leading_strip;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/utf8.h"
@@ -15,9 +17,13 @@ class Detokenizer {
  public:
   enum class Begins { kText, kContinuation };
 
-  /// Keeps a reference to `tokenizer`.
-  explicit Detokenizer(const Tokenizer& tokenizer, bool skip_special = true, Begins begins = Begins::kText)
-      : tokenizer_(tokenizer), skip_special_(skip_special), at_start_(begins == Begins::kText) {}
+  /// Keeps a reference to `tokenizer`. `shown`: special tokens that are not skipped.
+  explicit Detokenizer(const Tokenizer& tokenizer, bool skip_special = true, Begins begins = Begins::kText,
+                       std::vector<TokenId> shown = {})
+      : tokenizer_(tokenizer),
+        skip_special_(skip_special),
+        shown_(std::move(shown)),
+        at_start_(begins == Begins::kText) {}
 
   /// The text that is certain once `id` is known; may be empty.
   std::string feed(TokenId id);
@@ -27,6 +33,7 @@ class Detokenizer {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
+  std::vector<TokenId> shown_;
   bool at_start_;  // what may be dropped may still come
   std::size_t num_dropped_ = 0;
   Utf8Stream stream_;

@@ -144,6 +144,14 @@ TEST(Detokenizer, StreamsWhatDecodeGivesAndNeverSplitsACharacter) {
   }
 }
 
+TEST(Detokenizer, ShowsTheSpecialTokensThatItIsToldTo) {
+  const auto ids = smollm2().encode("<|im_start|>user\nhi<|im_end|>");
+  Detokenizer stream(smollm2(), true, Detokenizer::Begins::kText, {ids.back()});
+  std::string text;
+  for (const TokenId id : ids) text += stream.feed(id);
+  EXPECT_EQ(text, "user\nhi<|im_end|>");
+}
+
 TEST(Tokenizer, RejectsABadDescriptionNamingTheEntry) {
   const auto message = [](TokenizerSpec spec) -> std::string {
     spec.source = "file";

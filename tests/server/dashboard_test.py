@@ -18,8 +18,10 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from serve_test import KEY, Server
+from serving import Server
 from webdriver import Browser
+
+KEY = "secret-key"
 
 MORE_CONTRAST = 4.5, 3  # WCAG 2.2 AA: text, graphics
 CONTRAST = """

@@ -22,6 +22,7 @@ namespace {
 
 struct ServeFlags {
   std::string model, host = "127.0.0.1", api_key_file, metrics_alias;
+  std::string tool_call_parser = "auto", reasoning_parser = "auto";
   std::vector<std::string> names, api_keys;
   std::string cors_origin = "*";
   std::int32_t port = 8000, max_queue = 1024, drain_timeout_s = 30;
@@ -91,6 +92,8 @@ int serve(const ServeFlags& flags) {
   options.model_names = flags.names.empty() ? std::vector{model_name(flags.model)} : flags.names;
   options.api_keys = keys_of(flags);
   options.max_queue = flags.max_queue;
+  options.tool_call_parser = flags.tool_call_parser;
+  options.reasoning_parser = flags.reasoning_parser;
   options.version = REDLINE_VERSION;
   if (!flags.metrics_alias.empty() && flags.metrics_alias != "vllm")
     throw UsageError("--metrics-alias is " + flags.metrics_alias + "; known is vllm");
@@ -130,6 +133,13 @@ Action declare_serve(Flags& flags) {
   flags.number("--max-queue", "Calls at a time, beyond which clients get 429", values->max_queue, 1);
   flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM", values->drain_timeout_s,
                0);
+  flags.text(
+      "--tool-call-parser", "NAME",
+      "How the model writes tool calls: hermes, llama3, pythonic, mistral, granite, phi4, smollm3, lfm2, "
+      "json, none; auto: as its chat template shows",
+      values->tool_call_parser);
+  flags.text("--reasoning-parser", "NAME", "How it marks reasoning: think, mistral, none; auto: likewise",
+             values->reasoning_parser);
   values->cache.add_to(flags);
   values->model_flags.add_to(flags);
   return [values] { return serve(*values); };
