@@ -199,9 +199,9 @@ class Ops {
 /// Double precision, a dozen lines an operation: the oracle of every test. Keeps weights unpacked.
 std::unique_ptr<Ops> make_reference_ops();
 
-/// The CPU backend. `threads` 0: one per core that this process may use. Picks the widest instruction set of
-/// the machine unless `isa` (or REDLINE_ISA) names one: "portable", "avx2", "avx512". Throws
-/// std::invalid_argument, naming what was asked and what the machine has.
+/// The CPU backend. `threads` 0: one per core that this process may use. Picks the fastest instruction set of
+/// the machine (cpu/cpu_isa.cpp) unless `isa` or REDLINE_ISA names one. Throws std::invalid_argument, naming
+/// what was asked and what the machine has.
 struct CpuOptions {
   int threads = 0;
   std::string isa;

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "kernels/convert.h"
-#include "kernels/cpu/ceiling_loops.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/ops.h"
 
@@ -72,15 +72,10 @@ class Step {
 class Bench {
  public:
   explicit Bench(const Options& options)
-      : options_(options), ops_(make_cpu_ops({options.threads, options.isa})), pool_(ops_->num_threads()) {
-    std::vector<const cpu::CeilingLoops*> known = {&cpu::portable_ceilings()};
-#if defined(__x86_64__)
-    known.push_back(&cpu::avx2_ceilings());
-    known.push_back(&cpu::avx512_ceilings());
-#endif
-    for (const auto* loops : known)
-      if (ops_->name() == std::string("cpu ") + loops->isa) loops_ = loops;
-  }
+      : options_(options),
+        ops_(make_cpu_ops({options.threads, options.isa})),
+        kernels_(cpu::kernels_of(ops_->name().substr(4))),
+        pool_(ops_->num_threads()) {}
 
   void run(const Product& product) {
     std::vector<PackedMatrix> weights = random_weights(product);
@@ -136,7 +131,8 @@ class Bench {
       const std::int64_t units = weight.view.stored_bytes / 512, chunks = 8 * pool_.num_threads();
       pool_.run(chunks, [&](std::int64_t chunk, int) {
         const std::int64_t first = units * chunk / chunks, last = units * (chunk + 1) / chunks;
-        sink_ ^= loops_->read(weight.view.data + first * 512, static_cast<std::size_t>((last - first) * 512));
+        sink_ ^= kernels_.ceilings.read(weight.view.data + first * 512,
+                                        static_cast<std::size_t>((last - first) * 512));
       });
     }
     return now_s(options_.own_clock) - start;
@@ -144,14 +140,13 @@ class Bench {
 
   // Operations per second of the bare loop on all threads.
   double loop_rate(ComputeType compute) {
-    for (int i = 0; i < loops_->num_compute; ++i) {
-      const cpu::ComputeLoop& loop = loops_->compute[i];
-      if (loop.type != compute) continue;
+    for (const cpu::ComputeLoop* loop : kernels_.ceilings.compute) {
+      if (!loop || loop->type != compute) continue;
       constexpr std::int64_t kIterations = 20000;
       const std::int64_t chunks = 16 * pool_.num_threads();
       const double start = now_s(options_.own_clock);
-      pool_.run(chunks, [&](std::int64_t, int) { sink_ ^= loop.run(kIterations); });
-      return static_cast<double>(chunks * kIterations * loop.ops_per_iteration) /
+      pool_.run(chunks, [&](std::int64_t, int) { sink_ ^= loop->run(kIterations); });
+      return static_cast<double>(chunks * kIterations * loop->ops_per_iteration) /
              (now_s(options_.own_clock) - start);
     }
     return 1e30;  // this instruction set has no such loop: held against memory alone
@@ -165,7 +160,7 @@ class Bench {
           "%lld, "
           "\"m\": %lld, \"time_s\": %.6g, \"roofline_s\": %.6g, \"bytes_per_s\": %.4g, \"ops_per_s\": %.4g, "
           "\"share\": %.4f, \"share_q1\": %.4f, \"share_q3\": %.4f, \"pairs\": %d}\n",
-          loops_->isa, pool_.num_threads(), name(product.dtype), name(compute),
+          kernels_.isa, pool_.num_threads(), name(product.dtype), name(compute),
           static_cast<long long>(product.n), static_cast<long long>(product.k),
           static_cast<long long>(product.m), time_s, ceiling_s, bytes / time_s, ops / time_s,
           quantile(shares, 0.5), quantile(shares, 0.25), quantile(shares, 0.75), options_.pairs);
@@ -182,9 +177,9 @@ class Bench {
   }
 
   const Options& options_;
-  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<Ops> ops_;  // named "cpu ISA"
+  const cpu::KernelTable& kernels_;
   ThreadPool pool_;
-  const cpu::CeilingLoops* loops_ = nullptr;
   std::atomic<std::int64_t> sink_{0};
 };
 
@@ -198,7 +193,8 @@ int run_main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--rows", options.rows, "Rows of activations")->delimiter(',')->capture_default_str();
   app.add_option("--threads", options.threads, "0: one per core")->capture_default_str();
-  app.add_option("--isa", options.isa, "portable, avx2 or avx512; the widest by default");
+  app.add_option("--isa", options.isa,
+                 "portable, avx2, avx2_vnni, avx512, avx512_vnni or avx512_bf16; the fastest by default");
   app.add_option("--pairs", options.pairs, "Interleaved pairs; medians count")->capture_default_str();
   app.add_option("--weight-mib", options.weight_mib, "Weights to stream through in a decode-sized product")
       ->capture_default_str();

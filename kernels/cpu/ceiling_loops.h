@@ -18,16 +18,21 @@ struct ComputeLoop {
 
 inline constexpr int kMaxComputeLoops = 4;
 
+/// Reads every byte of [data, data + bytes); both are multiples of 512.
+using ReadLoop = std::int64_t (*)(const std::byte* data, std::size_t bytes);
+
+/// One of each arithmetic that the set has.
 struct CeilingLoops {
-  const char* isa = "";
-  ComputeLoop compute[kMaxComputeLoops];
-  int num_compute = 0;
-  /// Reads every byte of [data, data + bytes); both are multiples of 512.
-  std::int64_t (*read)(const std::byte* data, std::size_t bytes) = nullptr;
+  const ComputeLoop* compute[kMaxComputeLoops] = {};  // null after the last
+  ReadLoop read = nullptr;
 };
 
-const CeilingLoops& portable_ceilings();
-const CeilingLoops& avx2_ceilings();
-const CeilingLoops& avx512_ceilings();
+extern const ComputeLoop kFp32LoopPortable, kInt16LoopPortable, kInt8LoopPortable;
+extern const ComputeLoop kFp32LoopAvx2, kInt16LoopAvx2, kInt8LoopAvx2;
+extern const ComputeLoop kInt16LoopAvx2Vnni, kInt8LoopAvx2Vnni;
+extern const ComputeLoop kFp32LoopAvx512, kInt16LoopAvx512Vnni, kInt8LoopAvx512Vnni, kBF16LoopAvx512Bf16;
+std::int64_t read_loop_portable(const std::byte* data, std::size_t bytes);
+std::int64_t read_loop_avx2(const std::byte* data, std::size_t bytes);
+std::int64_t read_loop_avx512(const std::byte* data, std::size_t bytes);
 
 }  // namespace redline::cpu

@@ -8,36 +8,13 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <stdexcept>
 
-#include "kernels/cpu/ceiling_loops.h"
+#include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/tensor.h"
 
 namespace redline {
 namespace {
-
-std::vector<const cpu::CeilingLoops*> usable_loops() {
-  std::vector<const cpu::CeilingLoops*> loops;
-#if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
-  if (avx512) loops.push_back(&cpu::avx512_ceilings());
-  if (avx2) loops.push_back(&cpu::avx2_ceilings());
-#endif
-  loops.push_back(&cpu::portable_ceilings());
-  return loops;
-}
-
-const cpu::CeilingLoops& choose_loops(const std::string& isa) {
-  const auto loops = usable_loops();
-  if (isa.empty()) return *loops.front();
-  for (const auto* candidate : loops)
-    if (isa == candidate->isa) return *candidate;
-  throw std::invalid_argument("instruction set \"" + isa + "\" is not one that this machine runs");
-}
 
 // MemAvailable of /proc/meminfo; unlimited where there is no such file.
 std::int64_t available_memory_bytes() {
@@ -103,13 +80,13 @@ class Stopwatch {
   }
 
   // Reads [data, data + bytes), every thread a stream of its own, `passes` times.
-  void read_rate(const cpu::CeilingLoops& loops, const std::byte* data, std::int64_t bytes,
-                 std::int64_t chunk_bytes, int passes, ReadRates& rates) {
+  void read_rate(cpu::ReadLoop read_loop, const std::byte* data, std::int64_t bytes, std::int64_t chunk_bytes,
+                 int passes, ReadRates& rates) {
     const std::int64_t chunks = bytes / chunk_bytes;
     Times times;
     for (int pass = 0; pass < passes; ++pass) {
       const Times t = run(chunks, [&](std::int64_t chunk) {
-        return loops.read(data + chunk * chunk_bytes, static_cast<std::size_t>(chunk_bytes));
+        return read_loop(data + chunk * chunk_bytes, static_cast<std::size_t>(chunk_bytes));
       });
       times.wall_s += t.wall_s;
       times.cpu_s += t.cpu_s;
@@ -137,25 +114,27 @@ Buffer touched_buffer(ThreadPool& pool, std::int64_t bytes, std::int64_t chunk_b
 
 std::vector<std::string> ceiling_isas() {
   std::vector<std::string> names;
-  for (const auto* loops : usable_loops()) names.emplace_back(loops->isa);
+  for (const cpu::KernelTable& kernels : cpu::usable_kernels()) names.emplace_back(kernels.isa);
   return names;
 }
 
 Ceilings measure_ceilings(const CeilingOptions& options) {
   constexpr std::int64_t kMiB = 1 << 20, kMemoryChunk = kMiB / 2, kCacheChunk = 64 << 10;
   constexpr double kPatienceS = 1.5;  // for clean samples
-  const cpu::CeilingLoops& loops = choose_loops(options.isa);
+  const cpu::KernelTable& kernels = cpu::kernels_of(options.isa);
+  const cpu::ReadLoop read = kernels.ceilings.read;
   ThreadPool pool(options.threads > 0 ? options.threads : default_num_threads());
   Stopwatch stopwatch(pool);
   Ceilings ceilings;
-  ceilings.isa = loops.isa;
+  ceilings.isa = kernels.isa;
   ceilings.threads = pool.num_threads();
 
-  for (int i = 0; i < loops.num_compute; ++i) {
+  for (const cpu::ComputeLoop* loop : kernels.ceilings.compute) {
+    if (!loop) break;
     std::vector<double> rates;
     for (int sample = 0; sample < options.samples; ++sample)
-      rates.push_back(stopwatch.compute_rate(loops.compute[i], options.sample_s));
-    ceilings.ops_per_s[static_cast<std::size_t>(loops.compute[i].type)] = median(rates);
+      rates.push_back(stopwatch.compute_rate(*loop, options.sample_s));
+    ceilings.ops_per_s[static_cast<std::size_t>(loop->type)] = median(rates);
   }
 
   // Memory in windows that follow each other, so that none is still in a cache; short, so that some samples
@@ -174,11 +153,11 @@ Ceilings measure_ceilings(const CeilingOptions& options) {
   for (int sample = 0; sample < options.samples || (memory_rates.disturbed() && options.memory_bytes == 0 &&
                                                     now_s(CLOCK_MONOTONIC) - start < kPatienceS);
        ++sample) {
-    stopwatch.read_rate(loops, memory.data() + sample % windows * window, window, kMemoryChunk, 1,
+    stopwatch.read_rate(read, memory.data() + sample % windows * window, window, kMemoryChunk, 1,
                         memory_rates);
     if (cached_bytes == 0) continue;
-    stopwatch.read_rate(loops, cached.data(), cached_bytes, kCacheChunk, 1, warm_up);
-    stopwatch.read_rate(loops, cached.data(), cached_bytes, kCacheChunk, 8, cache_rates);
+    stopwatch.read_rate(read, cached.data(), cached_bytes, kCacheChunk, 1, warm_up);
+    stopwatch.read_rate(read, cached.data(), cached_bytes, kCacheChunk, 8, cache_rates);
   }
   ceilings.memory_bytes_per_s = memory_rates.result();
   ceilings.disturbed = memory_rates.disturbed();

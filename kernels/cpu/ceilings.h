@@ -40,8 +40,7 @@ struct Ceilings {
   Peaks peaks() const { return {ops_per_s, memory_bytes_per_s}; }
 };
 
-/// Instruction sets that this build has loops for and this machine can run, the widest first: "avx512" (with
-/// BF16 and VNNI), "avx2", "portable".
+/// Instruction sets that this machine can run, the fastest first: see cpu_isa.cpp.
 std::vector<std::string> ceiling_isas();
 
 /// Takes about a second. Throws std::invalid_argument for an unknown isa.

@@ -70,7 +70,13 @@ std::int64_t int8_loop(std::int64_t iterations) {
   return _mm256_extract_epi32(_mm256_add_epi32(_mm256_add_epi32(s0, s1), _mm256_add_epi32(s2, s3)), 0);
 }
 
-std::int64_t read_loop(const std::byte* data, std::size_t bytes) {
+}  // namespace
+
+constinit const ComputeLoop kFp32LoopAvx2 = {ComputeType::kF32, 12 * 16, fp32_loop};
+constinit const ComputeLoop kInt16LoopAvx2 = {ComputeType::kInt16, 12 * 32, int16_loop};
+constinit const ComputeLoop kInt8LoopAvx2 = {ComputeType::kInt8, 4 * 8 * 64, int8_loop};
+
+std::int64_t read_loop_avx2(const std::byte* data, std::size_t bytes) {
   constexpr std::size_t kAhead = 2048;
   const __m256i zero = _mm256_setzero_si256();
   __m256i s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero, s7 = zero;
@@ -89,18 +95,6 @@ std::int64_t read_loop(const std::byte* data, std::size_t bytes) {
   const __m256i low = _mm256_xor_si256(_mm256_xor_si256(s0, s1), _mm256_xor_si256(s2, s3));
   const __m256i high = _mm256_xor_si256(_mm256_xor_si256(s4, s5), _mm256_xor_si256(s6, s7));
   return _mm256_extract_epi64(_mm256_xor_si256(low, high), 0);
-}
-
-}  // namespace
-
-const CeilingLoops& avx2_ceilings() {
-  static const CeilingLoops kLoops = {"avx2",
-                                      {{ComputeType::kF32, 12 * 16, fp32_loop},
-                                       {ComputeType::kInt16, 12 * 32, int16_loop},
-                                       {ComputeType::kInt8, 4 * 8 * 64, int8_loop}},
-                                      3,
-                                      read_loop};
-  return kLoops;
 }
 
 }  // namespace redline::cpu

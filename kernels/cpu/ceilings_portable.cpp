@@ -42,7 +42,13 @@ std::int64_t integer_loop(std::int64_t iterations) {
   return total;
 }
 
-std::int64_t read_loop(const std::byte* data, std::size_t bytes) {
+}  // namespace
+
+constinit const ComputeLoop kFp32LoopPortable = {ComputeType::kF32, 2 * kLanes, fp32_loop};
+constinit const ComputeLoop kInt16LoopPortable = {ComputeType::kInt16, 2 * 64, integer_loop<std::int16_t>};
+constinit const ComputeLoop kInt8LoopPortable = {ComputeType::kInt8, 2 * 64, integer_loop<std::int8_t>};
+
+std::int64_t read_loop_portable(const std::byte* data, std::size_t bytes) {
   const auto* words = reinterpret_cast<const std::uint64_t*>(data);
   std::uint64_t sums[8] = {};
   for (std::size_t i = 0; i < bytes / sizeof(std::uint64_t); i += 8)
@@ -50,18 +56,6 @@ std::int64_t read_loop(const std::byte* data, std::size_t bytes) {
   std::uint64_t all = 0;
   for (const std::uint64_t sum : sums) all ^= sum;
   return static_cast<std::int64_t>(all);
-}
-
-}  // namespace
-
-const CeilingLoops& portable_ceilings() {
-  static const CeilingLoops kLoops = {"portable",
-                                      {{ComputeType::kF32, 2 * kLanes, fp32_loop},
-                                       {ComputeType::kInt16, 2 * 64, integer_loop<std::int16_t>},
-                                       {ComputeType::kInt8, 2 * 64, integer_loop<std::int8_t>}},
-                                      3,
-                                      read_loop};
-  return kLoops;
 }
 
 }  // namespace redline::cpu

@@ -1,6 +1,10 @@
-// Which instruction set to run: the widest that the machine has, unless the caller or REDLINE_ISA names one.
+// Which instruction set to run: the fastest that the machine has, unless the caller or REDLINE_ISA names one.
+#include "kernels/cpu/cpu_isa.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
+
+#include <cstring>
 #endif
 
 #include <cstdlib>
@@ -11,63 +15,106 @@
 #include "kernels/cpu/cpu_ops.h"
 
 namespace redline {
+namespace cpu {
 namespace {
 
-constexpr cpu::KernelTable kPortable = {
-    "portable",
-    {&cpu::kF32Portable, &cpu::kF16Portable, &cpu::kBF16Portable, &cpu::kQ8_0Portable, &cpu::kQ4_0Portable,
-     &cpu::kQ4_1Portable, &cpu::kQ5_0Portable, &cpu::kQ5_1Portable, &cpu::kQ2_KPortable, &cpu::kQ3_KPortable,
-     &cpu::kQ4_KPortable, &cpu::kQ5_KPortable, &cpu::kQ6_KPortable, &cpu::kIQ4_NLPortable,
-     &cpu::kIQ4_XSPortable, &cpu::kMXFP4Portable, &cpu::kF8E4M3Portable},
-    &cpu::kAttentionPortable,
-    &cpu::kElementwisePortable};
+constexpr KernelTable kPortable = with_matrices(
+    {.isa = "portable",
+     .attention = &kAttentionPortable,
+     .elementwise = &kElementwisePortable,
+     .ceilings = {{&kFp32LoopPortable, &kInt16LoopPortable, &kInt8LoopPortable}, read_loop_portable}},
+    kFloatPortable, &kFloatPortable[2], kQuantizedPortable);
 #if defined(__x86_64__)
-constexpr cpu::KernelTable kAvx2 = {
-    "avx2",
-    {&cpu::kF32Avx2, &cpu::kF16Avx2, &cpu::kBF16Avx2, &cpu::kQ8_0Avx2, &cpu::kQ4_0Avx2, &cpu::kQ4_1Avx2,
-     &cpu::kQ5_0Avx2, &cpu::kQ5_1Avx2, &cpu::kQ2_KAvx2, &cpu::kQ3_KAvx2, &cpu::kQ4_KAvx2, &cpu::kQ5_KAvx2,
-     &cpu::kQ6_KAvx2, &cpu::kIQ4_NLAvx2, &cpu::kIQ4_XSAvx2, &cpu::kMXFP4Avx2, &cpu::kF8E4M3Portable},
-    &cpu::kAttentionAvx2,
-    &cpu::kElementwiseAvx2};
-constexpr cpu::KernelTable kAvx512 = {
-    "avx512",
-    {&cpu::kF32Avx512, &cpu::kF16Avx512, &cpu::kBF16Avx512, &cpu::kQ8_0Avx512, &cpu::kQ4_0Avx512,
-     &cpu::kQ4_1Avx512, &cpu::kQ5_0Avx512, &cpu::kQ5_1Avx512, &cpu::kQ2_KAvx512, &cpu::kQ3_KAvx512,
-     &cpu::kQ4_KAvx512, &cpu::kQ5_KAvx512, &cpu::kQ6_KAvx512, &cpu::kIQ4_NLAvx512, &cpu::kIQ4_XSAvx512,
-     &cpu::kMXFP4Avx512, &cpu::kF8E4M3Portable},
-    &cpu::kAttentionAvx512,
-    &cpu::kElementwiseAvx512};
+// Haswell and Zen on.
+constexpr KernelTable kAvx2 =
+    with_matrices({.isa = "avx2",
+                   .attention = &kAttentionAvx2,
+                   .elementwise = &kElementwiseAvx2,
+                   .ceilings = {{&kFp32LoopAvx2, &kInt16LoopAvx2, &kInt8LoopAvx2}, read_loop_avx2}},
+                  kFloatAvx2, &kFloatAvx2[2], kQuantizedAvx2);
+// Alder Lake on.
+constexpr KernelTable kAvx2Vnni =
+    with_matrices({.isa = "avx2_vnni",
+                   .attention = &kAttentionAvx2,
+                   .elementwise = &kElementwiseAvx2,
+                   .ceilings = {{&kFp32LoopAvx2, &kInt16LoopAvx2Vnni, &kInt8LoopAvx2Vnni}, read_loop_avx2}},
+                  kFloatAvx2, &kFloatAvx2[2], kQuantizedAvx2Vnni);
+// Skylake's servers. Their integers run on AVX2: 512-bit maddubs would gain what the lower clock loses.
+constexpr KernelTable kAvx512 =
+    with_matrices({.isa = "avx512",
+                   .attention = &kAttentionAvx512,
+                   .elementwise = &kElementwiseAvx512,
+                   .ceilings = {{&kFp32LoopAvx512, &kInt16LoopAvx2, &kInt8LoopAvx2}, read_loop_avx512}},
+                  kFloatAvx512, &kFloatAvx512[2], kQuantizedAvx2);
+// Cascade Lake and Ice Lake on. BF16 weights are widened and multiplied in fp32.
+constexpr KernelTable kAvx512Vnni = with_matrices(
+    {.isa = "avx512_vnni",
+     .attention = &kAttentionAvx512,
+     .elementwise = &kElementwiseAvx512,
+     .ceilings = {{&kFp32LoopAvx512, &kInt16LoopAvx512Vnni, &kInt8LoopAvx512Vnni}, read_loop_avx512}},
+    kFloatAvx512, &kFloatAvx512[2], kQuantizedAvx512Vnni);
+// Zen 4 and Sapphire Rapids on.
+constexpr KernelTable kAvx512Bf16 = with_matrices(
+    {.isa = "avx512_bf16",
+     .attention = &kAttentionAvx512,
+     .elementwise = &kElementwiseAvx512,
+     .ceilings = {{&kFp32LoopAvx512, &kBF16LoopAvx512Bf16, &kInt16LoopAvx512Vnni, &kInt8LoopAvx512Vnni},
+                  read_loop_avx512}},
+    kFloatAvx512, &kBF16Avx512Bf16, kQuantizedAvx512Vnni);
+
+// What clang's __builtin_cpu_supports does not know.
+struct MoreFeatures {
+  bool f16c = false, avx_vnni = false, is_amd = false;
+  MoreFeatures() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (__get_cpuid(0, &eax, &ebx, &ecx, &edx)) is_amd = ebx == signature_AMD_ebx;
+    if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) f16c = ecx & bit_F16C;
+    if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) avx_vnni = eax & 1u << 4;
+  }
+};
 #endif
 
-// Those that this machine can run, widest first.
-std::vector<const cpu::KernelTable*> usable_tables() {
-  std::vector<const cpu::KernelTable*> tables;
+std::vector<KernelTable> find_usable() {
+  std::vector<KernelTable> tables;
 #if defined(__x86_64__)
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;  // clang's builtin does not know f16c
-  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
-  if (avx2 && avx512) tables.push_back(&kAvx512);
-  if (avx2) tables.push_back(&kAvx2);
+  const MoreFeatures more;
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && more.f16c;
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+  // On Intel's, vdpbf16ps was measured at half the rate of fp32 (docs/bench/cpu.jsonl).
+  if (bf16 && more.is_amd) tables.push_back(kAvx512Bf16);
+  if (vnni) tables.push_back(kAvx512Vnni);
+  if (bf16 && !more.is_amd) tables.push_back(kAvx512Bf16);
+  if (avx512) tables.push_back(kAvx512);
+  if (avx2 && more.avx_vnni) tables.push_back(kAvx2Vnni);
+  if (avx2) tables.push_back(kAvx2);
 #endif
-  tables.push_back(&kPortable);
+  tables.push_back(kPortable);
   return tables;
 }
 
-const cpu::KernelTable& choose_table(const std::string& isa) {
-  const auto tables = usable_tables();
-  if (isa.empty()) return *tables.front();
-  std::string known;
-  for (const auto* table : tables) {
-    if (isa == table->isa) return *table;
-    known += (known.empty() ? "" : ", ") + std::string(table->isa);
-  }
-  throw std::invalid_argument("instruction set \"" + isa + "\" was asked for; this machine has " + known);
+}  // namespace
+
+std::span<const KernelTable> usable_kernels() {
+  static const std::vector<KernelTable> kTables = find_usable();
+  return kTables;
 }
 
-}  // namespace
+const KernelTable& kernels_of(std::string_view isa) {
+  const auto tables = usable_kernels();
+  if (isa.empty()) return tables.front();
+  std::string known;
+  for (const KernelTable& table : tables) {
+    if (isa == table.isa) return table;
+    known += (known.empty() ? "" : ", ") + std::string(table.isa);
+  }
+  throw std::invalid_argument("instruction set \"" + std::string(isa) +
+                              "\" was asked for; this machine has " + known);
+}
+
+}  // namespace cpu
 
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
   std::string isa = options.isa;
@@ -76,7 +123,7 @@ std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
     throw std::invalid_argument("threads must be 0 (all cores) or more; " + std::to_string(options.threads) +
                                 " were asked for");
   const int threads = options.threads > 0 ? options.threads : default_num_threads();
-  return std::make_unique<CpuOps>(choose_table(isa), threads);
+  return std::make_unique<CpuOps>(cpu::kernels_of(isa), threads);
 }
 
 }  // namespace redline

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/ceiling_loops.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/panel_layout.h"
 #include "kernels/dtype.h"
@@ -51,21 +52,22 @@ struct MatrixKernel {
 /// The most rows of activations that one MatrixKernel::multiply is asked for: their sums fit a thread's L1.
 inline constexpr std::int64_t kMaxTaskRows = 192;
 
-/// The kernels of one instruction set, in DType's order.
-extern const MatrixKernel kF32Portable, kF16Portable, kBF16Portable, kQ8_0Portable, kQ4_0Portable,
-    kQ4_1Portable, kQ5_0Portable, kQ5_1Portable, kQ2_KPortable, kQ3_KPortable, kQ4_KPortable, kQ5_KPortable,
-    kQ6_KPortable, kIQ4_NLPortable, kIQ4_XSPortable, kMXFP4Portable, kF8E4M3Portable;
-extern const MatrixKernel kF32Avx2, kF16Avx2, kBF16Avx2, kQ8_0Avx2, kQ4_0Avx2, kQ4_1Avx2, kQ5_0Avx2,
-    kQ5_1Avx2, kQ2_KAvx2, kQ3_KAvx2, kQ4_KAvx2, kQ5_KAvx2, kQ6_KAvx2, kIQ4_NLAvx2, kIQ4_XSAvx2, kMXFP4Avx2;
-extern const MatrixKernel kF32Avx512, kF16Avx512, kBF16Avx512, kQ8_0Avx512, kQ4_0Avx512, kQ4_1Avx512,
-    kQ5_0Avx512, kQ5_1Avx512, kQ2_KAvx512, kQ3_KAvx512, kQ4_KAvx512, kQ5_KAvx512, kQ6_KAvx512, kIQ4_NLAvx512,
-    kIQ4_XSAvx512, kMXFP4Avx512;
+/// Arrays in DType's order: F32, F16 and BF16; every quantised type but F8_E4M3.
+inline constexpr int kNumFloatTypes = 3, kNumQuantizedTypes = kNumDTypes - 4;
+extern const MatrixKernel kFloatPortable[kNumFloatTypes], kQuantizedPortable[kNumQuantizedTypes],
+    kF8E4M3Portable;
+extern const MatrixKernel kFloatAvx2[kNumFloatTypes], kQuantizedAvx2[kNumQuantizedTypes];
+extern const MatrixKernel kQuantizedAvx2Vnni[kNumQuantizedTypes];
+extern const MatrixKernel kFloatAvx512[kNumFloatTypes], kQuantizedAvx512Vnni[kNumQuantizedTypes];
+extern const MatrixKernel kBF16Avx512Bf16;
 
+/// The kernels of one instruction set, and the loops that measure what it attains.
 struct KernelTable {
   const char* isa = "";
   const MatrixKernel* matrix[kNumDTypes] = {};
   const AttentionKernels* attention = nullptr;
   const ElementwiseKernels* elementwise = nullptr;
+  CeilingLoops ceilings;
 };
 
 }  // namespace redline::cpu

@@ -117,11 +117,15 @@ struct Float {
   }
 };
 
+template <DType kType>
+constexpr MatrixKernel floats() {
+  return kernel<Float<kType>>({kType, 16}, ComputeType::kF32);
+}
+
 }  // namespace
 
-constinit const MatrixKernel kF32Avx2 = kernel<Float<DType::kF32>>({DType::kF32, 16}, ComputeType::kF32);
-constinit const MatrixKernel kF16Avx2 = kernel<Float<DType::kF16>>({DType::kF16, 16}, ComputeType::kF32);
-constinit const MatrixKernel kBF16Avx2 = kernel<Float<DType::kBF16>>({DType::kBF16, 16}, ComputeType::kF32);
+constinit const MatrixKernel kFloatAvx2[kNumFloatTypes] = {floats<DType::kF32>(), floats<DType::kF16>(),
+                                                           floats<DType::kBF16>()};
 
 }  // namespace redline::cpu
 #endif

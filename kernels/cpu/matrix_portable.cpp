@@ -246,22 +246,15 @@ constexpr MatrixKernel quantized() {
 
 }  // namespace
 
-constinit const MatrixKernel kF32Portable = floats<DType::kF32>();
-constinit const MatrixKernel kF16Portable = floats<DType::kF16>();
-constinit const MatrixKernel kBF16Portable = floats<DType::kBF16>();
-constinit const MatrixKernel kQ8_0Portable = quantized<DType::kQ8_0>();
-constinit const MatrixKernel kQ4_0Portable = quantized<DType::kQ4_0>();
-constinit const MatrixKernel kQ4_1Portable = quantized<DType::kQ4_1>();
-constinit const MatrixKernel kQ5_0Portable = quantized<DType::kQ5_0>();
-constinit const MatrixKernel kQ5_1Portable = quantized<DType::kQ5_1>();
-constinit const MatrixKernel kQ2_KPortable = quantized<DType::kQ2_K>();
-constinit const MatrixKernel kQ3_KPortable = quantized<DType::kQ3_K>();
-constinit const MatrixKernel kQ4_KPortable = quantized<DType::kQ4_K>();
-constinit const MatrixKernel kQ5_KPortable = quantized<DType::kQ5_K>();
-constinit const MatrixKernel kQ6_KPortable = quantized<DType::kQ6_K>();
-constinit const MatrixKernel kIQ4_NLPortable = quantized<DType::kIQ4_NL>();
-constinit const MatrixKernel kIQ4_XSPortable = quantized<DType::kIQ4_XS>();
-constinit const MatrixKernel kMXFP4Portable = quantized<DType::kMXFP4>();
+constinit const MatrixKernel kFloatPortable[kNumFloatTypes] = {floats<DType::kF32>(), floats<DType::kF16>(),
+                                                               floats<DType::kBF16>()};
+constinit const MatrixKernel kQuantizedPortable[kNumQuantizedTypes] = {
+    quantized<DType::kQ8_0>(),  quantized<DType::kQ4_0>(),   quantized<DType::kQ4_1>(),
+    quantized<DType::kQ5_0>(),  quantized<DType::kQ5_1>(),   quantized<DType::kQ2_K>(),
+    quantized<DType::kQ3_K>(),  quantized<DType::kQ4_K>(),   quantized<DType::kQ5_K>(),
+    quantized<DType::kQ6_K>(),  quantized<DType::kIQ4_NL>(), quantized<DType::kIQ4_XS>(),
+    quantized<DType::kMXFP4>(),
+};
 constinit const MatrixKernel kF8E4M3Portable = [] {
   MatrixKernel whole_blocks = kernel<WholeBlocks>(DType::kF8E4M3, ComputeType::kF32);
   whole_blocks.panel.whole_blocks = true;

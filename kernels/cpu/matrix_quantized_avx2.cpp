@@ -303,19 +303,13 @@ constexpr MatrixKernel quantized() {
 
 }  // namespace
 
-constinit const MatrixKernel kQ8_0Avx2 = quantized<DType::kQ8_0>();
-constinit const MatrixKernel kQ4_0Avx2 = quantized<DType::kQ4_0>();
-constinit const MatrixKernel kQ4_1Avx2 = quantized<DType::kQ4_1>();
-constinit const MatrixKernel kQ5_0Avx2 = quantized<DType::kQ5_0>();
-constinit const MatrixKernel kQ5_1Avx2 = quantized<DType::kQ5_1>();
-constinit const MatrixKernel kQ2_KAvx2 = quantized<DType::kQ2_K>();
-constinit const MatrixKernel kQ3_KAvx2 = quantized<DType::kQ3_K>();
-constinit const MatrixKernel kQ4_KAvx2 = quantized<DType::kQ4_K>();
-constinit const MatrixKernel kQ5_KAvx2 = quantized<DType::kQ5_K>();
-constinit const MatrixKernel kQ6_KAvx2 = quantized<DType::kQ6_K>();
-constinit const MatrixKernel kIQ4_NLAvx2 = quantized<DType::kIQ4_NL>();
-constinit const MatrixKernel kIQ4_XSAvx2 = quantized<DType::kIQ4_XS>();
-constinit const MatrixKernel kMXFP4Avx2 = quantized<DType::kMXFP4>();
+constinit const MatrixKernel kQuantizedAvx2[kNumQuantizedTypes] = {
+    quantized<DType::kQ8_0>(),  quantized<DType::kQ4_0>(),   quantized<DType::kQ4_1>(),
+    quantized<DType::kQ5_0>(),  quantized<DType::kQ5_1>(),   quantized<DType::kQ2_K>(),
+    quantized<DType::kQ3_K>(),  quantized<DType::kQ4_K>(),   quantized<DType::kQ5_K>(),
+    quantized<DType::kQ6_K>(),  quantized<DType::kIQ4_NL>(), quantized<DType::kIQ4_XS>(),
+    quantized<DType::kMXFP4>(),
+};
 
 }  // namespace redline::cpu
 #endif

@@ -1,5 +1,5 @@
-// Small vector functions that the AVX2 kernels share. Included only by *_avx2.cpp; everything has internal
-// linkage, so no AVX2 code can serve a machine without it.
+// Small vector functions that the AVX2 kernels share. Included only by *_avx2*.cpp and what AVX-512 adds to
+// it; everything has internal linkage, so no AVX2 code can serve a machine without it.
 #pragma once
 
 #include <immintrin.h>
@@ -57,6 +57,19 @@ struct Avx2 {
   static Int load_u8(const void* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
   }
+
+  // For matrix_quantized_vnni.h.
+  static void store(void* p, Int x) { store_256(p, x); }
+  static Int broadcast_quad(const void* p) { return cpu::broadcast_quad(p); }
+  static Int flip_signs(Int bytes) { return _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)); }
+  static Float load_floats(const float* p) { return _mm256_load_ps(p); }
+  static void store_floats(float* p, Float x) { _mm256_store_ps(p, x); }
+  static Float broadcast_float(float x) { return _mm256_set1_ps(x); }
+  static Float zero() { return _mm256_setzero_ps(); }
+  static Float negate(Float x) { return _mm256_sub_ps(zero(), x); }
+  static Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  static Float multiply_add(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static Float to_float(Int x) { return _mm256_cvtepi32_ps(x); }
 };
 
 /// Eight lanes for the functions of lanes_math.h: a panel's half is no wider.

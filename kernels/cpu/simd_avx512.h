@@ -1,4 +1,4 @@
-// Small vector functions that the AVX-512 matrix kernels share. Included only by matrix_*_avx512.cpp;
+// Small vector functions that the AVX-512 matrix kernels share. Included only by matrix_*_avx512*.cpp;
 // internal linkage throughout. Tests also compile these kernels over SIMDe, which runs them, slowly and
 // exactly, on any machine.
 #pragma once
@@ -11,12 +11,6 @@ namespace {
 inline __m512i load_512(const void* p) { return _mm512_loadu_si512(p); }
 inline void store_512(void* p, __m512i v) { _mm512_storeu_si512(p, v); }
 inline __m512 load_half16(const void* p) { return _mm512_cvtph_ps(load_256(p)); }
-
-inline __m512i broadcast_quad16(const void* p) {
-  int quad;
-  memcpy(&quad, p, 4);
-  return _mm512_set1_epi32(quad);
-}
 
 /// The vectors that codec.h reads panels of 32 rows with.
 struct Avx512 {
@@ -45,15 +39,24 @@ struct Avx512 {
   static Int load_u8(const void* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
-};
 
-/// acc + the two products of bf16 in every lane.
-inline __m512 dot_bf16(__m512 acc, __m512 w, __m512 x) {
-  __m512bh wb, xb;
-  memcpy(&wb, &w, 64);
-  memcpy(&xb, &x, 64);
-  return _mm512_dpbf16_ps(acc, wb, xb);
-}
+  // For matrix_quantized_vnni.h.
+  static void store(void* p, Int x) { store_512(p, x); }
+  static Int broadcast_quad(const void* p) {
+    int quad;
+    memcpy(&quad, p, 4);
+    return _mm512_set1_epi32(quad);
+  }
+  static Int flip_signs(Int bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
+  static Float load_floats(const float* p) { return _mm512_load_ps(p); }
+  static void store_floats(float* p, Float x) { _mm512_store_ps(p, x); }
+  static Float broadcast_float(float x) { return _mm512_set1_ps(x); }
+  static Float zero() { return _mm512_setzero_ps(); }
+  static Float negate(Float x) { return _mm512_sub_ps(zero(), x); }
+  static Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  static Float multiply_add(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static Float to_float(Int x) { return _mm512_cvtepi32_ps(x); }
+};
 
 /// The bits of x rounded to bf16, ties to even.
 inline uint32_t bf16_bits(float x) {

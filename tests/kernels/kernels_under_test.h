@@ -1,4 +1,5 @@
-// Every set of CPU kernels that this machine can run; AVX-512's under emulation, so that they run anywhere.
+// Every set of CPU kernels that this machine can run; those of VNNI and AVX-512 under emulation, so that they
+// run anywhere.
 #pragma once
 
 #include <ostream>

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# share_no_code.sh NM OBJECT...: objects of one instruction set (*_avx2.cpp.o, *_avx512.cpp.o) define no weak or
+# share_no_code.sh NM OBJECT...: objects of one instruction set (*_avx2.cpp.o, *_avx512_vnni.cpp.o and so on) define no weak or
 # vague symbols. The linker keeps one copy of those for the whole program: a machine without the instructions
 # might get it.
 set -euo pipefail
@@ -7,7 +7,7 @@ nm=$1
 shift
 checked=0
 for object in "$@"; do
-  [[ $object =~ _avx(2|512)\.cpp\.o$ ]] || continue
+  [[ $object =~ _avx(2|512)(_vnni|_bf16)?\.cpp\.o$ ]] || continue
   checked=$((checked + 1))
   if symbols=$("$nm" -C "$object" | grep -E ' [uvVwW] '); then
     printf '%s shares code:\n%s\n' "$object" "$symbols"

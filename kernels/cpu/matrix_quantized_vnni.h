@@ -1,4 +1,5 @@
-// Matrices of every quantised type on AVX-512 with VNNI.
+// Matrices of every quantised type with VNNI, on vectors of 512 or 256 bits. Included only by
+// matrix_quantized_*_vnni.cpp; internal linkage.
 //
 // Formula: x is quantised to int8 a with a scale per row and 32 k (x ~ scale a). A weight is
 // (d s) (u - offset) + (m t), as codec.h has it of its type; u is its code, an unsigned byte (signed ones
@@ -7,15 +8,15 @@
 // one fp32 chain over groups per output, the same in GEMV and GEMM. vpdpbusd adds up the integers, exactly,
 // from -offset sum(a).
 //
-// Layout: panels of 32 rows (panel_layout.h), two vectors of 16. A thread owns whole panels.
-// Up to 6 rows (GEMV): codes unpack in registers and are read once, in order; the limit is memory bandwidth.
-// More (GEMM): a chunk of 512 k of a panel is unpacked once into L1 (20 KB) and meets the rows six at a time
-// in 12 integer and 12 fp32 sums; the limit is two vpdpbusd a cycle. Not yet measured on hardware: tests run
-// it under SIMDe.
-#if defined(__x86_64__)
+// Layout: panels of 32 or 16 rows (panel_layout.h), two vectors. A thread owns whole panels. Up to 6 or 4
+// rows (GEMV): codes unpack in registers and are read once, in order; the limit is memory bandwidth. More
+// (GEMM): a chunk of 512 k of a panel is unpacked once into L1 (20 or 10 KB) and meets the rows tile by tile;
+// the limit is two vpdpbusd a cycle. 256 bits have not been measured on hardware: tests run both under
+// emulation.
+#pragma once
+
 #include "kernels/cpu/codec.h"
 #include "kernels/cpu/matrix_driver.h"
-#include "kernels/cpu/simd_avx512.h"
 
 namespace redline::cpu {
 namespace {
@@ -28,25 +29,31 @@ struct ByteTile {
   int32_t sums[kGroups][T];
 };
 
-template <DType kType>
+// I has beyond what codec.h asks for:
+//   kTile (rows of activations whose sums fit the registers), zero_sums, broadcast_quad, flip_signs (of
+//   bytes), dot_bytes(sums, u, a) (vpdpbusd); on floats load_floats, store_floats (of aligned ones),
+//   broadcast_float, zero, negate, multiply, multiply_add, to_float (of Int)
+template <class I, DType kType>
 struct Quantized {
-  using C = Codec<Avx512, kType>;
+  using C = Codec<I, kType>;
+  using Int = typename I::Int;
+  using Float = typename I::Float;
   static constexpr int kGroups = 32 / C::kGroup, kOffset = C::kIsSigned ? 128 : C::kOffset;
   template <int T>
   using Tile = ByteTile<kGroups, T>;
 
-  static constexpr int kPanelRows = C::kRows, kTile = 6;
+  static constexpr int kPanelRows = C::kRows, kTile = I::kTile;
   static constexpr int64_t kUnit = 32 * C::kSubblocks, kUnitBytes = C::kUnitBytes;
   static constexpr int64_t kMaxChunk = 16 / C::kSubblocks, kRowUnitBytes = C::kSubblocks * sizeof(Tile<1>);
 
   /// Of a group: d s and m t.
   struct Scales {
-    float d[2][16];
-    float m[C::kMinimum ? 2 : 1][16];
+    float d[2][I::kWidth];
+    float m[C::kMinimum ? 2 : 1][I::kWidth];
   };
   /// Of a subblock.
   struct Block {
-    uint8_t w[8][2][64];
+    uint8_t w[8][2][4 * I::kWidth];
     Scales scales[kGroups];
   };
   struct Wide {
@@ -75,40 +82,43 @@ struct Quantized {
   }
 
   /// Quad q of subblock s as unsigned bytes.
-  static __m512i load_quad(const std::byte* unit, int s, int q, int v) {
-    const __m512i codes = C::quad(unit, s, q, v);
-    return C::kIsSigned ? _mm512_xor_si512(codes, _mm512_set1_epi8(-128)) : codes;
+  static Int load_quad(const std::byte* unit, int s, int q, int v) {
+    const Int codes = C::quad(unit, s, q, v);
+    return C::kIsSigned ? I::flip_signs(codes) : codes;
   }
   /// The scales of group g of subblock s.
   static void load_scales(const std::byte* unit, int s, int g, Scales& to) {
 #pragma GCC unroll 2
     for (int v = 0; v < 2; ++v) {
-      __m512 d = C::d(unit, v);
-      if constexpr (C::kHasScales)
-        d = _mm512_mul_ps(d, _mm512_cvtepi32_ps(C::scale(unit, s * kGroups + g, v)));
-      _mm512_store_ps(to.d[v], d);
+      Float d = C::d(unit, v);
+      if constexpr (C::kHasScales) d = I::multiply(d, I::to_float(C::scale(unit, s * kGroups + g, v)));
+      I::store_floats(to.d[v], d);
       if constexpr (C::kMinimum != 0) {
-        __m512 m = C::m(unit, v);
-        if constexpr (C::kMinimum < 0) m = _mm512_sub_ps(_mm512_setzero_ps(), m);
-        if constexpr (C::kHasScales)
-          m = _mm512_mul_ps(m, _mm512_cvtepi32_ps(C::minimum(unit, s * kGroups + g, v)));
-        _mm512_store_ps(to.m[v], m);
+        Float m = C::m(unit, v);
+        if constexpr (C::kMinimum < 0) m = I::negate(m);
+        if constexpr (C::kHasScales) m = I::multiply(m, I::to_float(C::minimum(unit, s * kGroups + g, v)));
+        I::store_floats(to.m[v], m);
       }
     }
   }
 
   /// What the integer sum of a row starts at.
-  static __m512i first_sum(int32_t sum) {
-    return kOffset == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(sum);
-  }
+  static Int first_sum(int32_t sum) { return I::broadcast(kOffset == 0 ? 0 : sum); }
   /// acc += a group's.
-  static __m512 add_group(__m512 acc, __m512i products, const Scales& scales, int v, float scale,
-                          int32_t sum) {
-    const __m512 d = _mm512_load_ps(scales.d[v]);
-    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(d, _mm512_set1_ps(scale)), acc);
+  static Float add_group(Float acc, Int products, const Scales& scales, int v, float scale, int32_t sum) {
+    const Float scaled = I::multiply(I::load_floats(scales.d[v]), I::broadcast_float(scale));
+    acc = I::multiply_add(I::to_float(products), scaled, acc);
     if constexpr (C::kMinimum != 0)
-      acc = _mm512_fmadd_ps(_mm512_load_ps(scales.m[v]), _mm512_castsi512_ps(_mm512_set1_epi32(sum)), acc);
+      acc = I::multiply_add(I::load_floats(scales.m[v]), I::as_float(I::broadcast(sum)), acc);
     return acc;
+  }
+
+  template <int T>
+  static void save(float* sums, const Float (&acc)[T][2]) {
+#pragma GCC unroll 6
+    for (int t = 0; t < T; ++t)
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) I::store_floats(sums + (2 * t + v) * I::kWidth, acc[t][v]);
   }
 
   template <int T>
@@ -118,9 +128,9 @@ struct Quantized {
     const std::byte* unit = task.weight + first_panel * units * kUnitBytes;
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       const auto* x = reinterpret_cast<const Tile<T>*>(task.activations);
-      __m512 acc[T][2];
+      Float acc[T][2];
 #pragma GCC unroll 6
-      for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm512_setzero_ps();
+      for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = I::zero();
       for (int64_t u = 0; u < units; ++u, unit += kUnitBytes)
         for (int s = 0; s < C::kSubblocks; ++s, ++x) {
           prefetch<kSubblockBytes>(unit + s * kSubblockBytes, kPrefetchBytes);
@@ -128,17 +138,17 @@ struct Quantized {
           for (int g = 0; g < kGroups; ++g) {
             alignas(64) Scales scales;
             load_scales(unit, s, g, scales);
-            __m512i products[T][2];
+            Int products[T][2];
 #pragma GCC unroll 6
             for (int t = 0; t < T; ++t) products[t][0] = products[t][1] = first_sum(x->sums[g][t]);
 #pragma GCC unroll 8
             for (int q = g * 8 / kGroups; q < (g + 1) * 8 / kGroups; ++q)
 #pragma GCC unroll 2
               for (int v = 0; v < 2; ++v) {
-                const __m512i w = load_quad(unit, s, q, v);
+                const Int w = load_quad(unit, s, q, v);
 #pragma GCC unroll 6
                 for (int t = 0; t < T; ++t)
-                  products[t][v] = _mm512_dpbusd_epi32(products[t][v], w, broadcast_quad16(x->a[q][t]));
+                  products[t][v] = I::dot_bytes(products[t][v], w, I::broadcast_quad(x->a[q][t]));
               }
 #pragma GCC unroll 2
             for (int v = 0; v < 2; ++v)
@@ -147,7 +157,9 @@ struct Quantized {
                 acc[t][v] = add_group(acc[t][v], products[t][v], scales, v, x->scale[t], x->sums[g][t]);
           }
         }
-      store_sums(task, panel, acc);
+      alignas(64) float sums[T * kPanelRows];
+      save(sums, acc);
+      for (int t = 0; t < T; ++t) store_row<kPanelRows>(task, panel, t, sums + t * kPanelRows);
     }
   }
 
@@ -159,7 +171,7 @@ struct Quantized {
 #pragma GCC unroll 8
         for (int q = 0; q < 8; ++q)
 #pragma GCC unroll 2
-          for (int v = 0; v < 2; ++v) store_512(out->w[q][v], load_quad(panel, s, q, v));
+          for (int v = 0; v < 2; ++v) I::store(out->w[q][v], load_quad(panel, s, q, v));
         for (int g = 0; g < kGroups; ++g) load_scales(panel, s, g, out->scales[g]);
       }
     }
@@ -170,22 +182,25 @@ struct Quantized {
   __attribute__((noinline)) static void multiply_tile(const Block* w, const std::byte* activations,
                                                       int64_t length, float* sums) {
     const auto* x = reinterpret_cast<const Tile<T>*>(activations);
-    __m512 acc[T][2];
-    load_sums(sums, acc);
+    Float acc[T][2];
+#pragma GCC unroll 6
+    for (int t = 0; t < T; ++t)
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) acc[t][v] = I::load_floats(sums + (2 * t + v) * I::kWidth);
     for (int64_t b = 0; b < length * C::kSubblocks; ++b, ++w, ++x)
 #pragma GCC unroll 2
       for (int g = 0; g < kGroups; ++g) {
-        __m512i products[T][2];
+        Int products[T][2];
 #pragma GCC unroll 6
         for (int t = 0; t < T; ++t) products[t][0] = products[t][1] = first_sum(x->sums[g][t]);
 #pragma GCC unroll 8
         for (int q = g * 8 / kGroups; q < (g + 1) * 8 / kGroups; ++q) {
-          const __m512i w0 = load_512(w->w[q][0]), w1 = load_512(w->w[q][1]);
+          const Int w0 = I::load(w->w[q][0]), w1 = I::load(w->w[q][1]);
 #pragma GCC unroll 6
           for (int t = 0; t < T; ++t) {
-            const __m512i a = broadcast_quad16(x->a[q][t]);
-            products[t][0] = _mm512_dpbusd_epi32(products[t][0], w0, a);
-            products[t][1] = _mm512_dpbusd_epi32(products[t][1], w1, a);
+            const Int a = I::broadcast_quad(x->a[q][t]);
+            products[t][0] = I::dot_bytes(products[t][0], w0, a);
+            products[t][1] = I::dot_bytes(products[t][1], w1, a);
           }
         }
 #pragma GCC unroll 2
@@ -194,30 +209,14 @@ struct Quantized {
           for (int t = 0; t < T; ++t)
             acc[t][v] = add_group(acc[t][v], products[t][v], w->scales[g], v, x->scale[t], x->sums[g][t]);
       }
-    save_sums(sums, acc);
+    save(sums, acc);
   }
 };
 
-template <DType kType>
+template <class I, DType kType>
 constexpr MatrixKernel quantized() {
-  return kernel<Quantized<kType>>({kType, 32}, ComputeType::kInt8);
+  return kernel<Quantized<I, kType>>({kType, 2 * I::kWidth}, ComputeType::kInt8);
 }
 
 }  // namespace
-
-constinit const MatrixKernel kQ8_0Avx512 = quantized<DType::kQ8_0>();
-constinit const MatrixKernel kQ4_0Avx512 = quantized<DType::kQ4_0>();
-constinit const MatrixKernel kQ4_1Avx512 = quantized<DType::kQ4_1>();
-constinit const MatrixKernel kQ5_0Avx512 = quantized<DType::kQ5_0>();
-constinit const MatrixKernel kQ5_1Avx512 = quantized<DType::kQ5_1>();
-constinit const MatrixKernel kQ2_KAvx512 = quantized<DType::kQ2_K>();
-constinit const MatrixKernel kQ3_KAvx512 = quantized<DType::kQ3_K>();
-constinit const MatrixKernel kQ4_KAvx512 = quantized<DType::kQ4_K>();
-constinit const MatrixKernel kQ5_KAvx512 = quantized<DType::kQ5_K>();
-constinit const MatrixKernel kQ6_KAvx512 = quantized<DType::kQ6_K>();
-constinit const MatrixKernel kIQ4_NLAvx512 = quantized<DType::kIQ4_NL>();
-constinit const MatrixKernel kIQ4_XSAvx512 = quantized<DType::kIQ4_XS>();
-constinit const MatrixKernel kMXFP4Avx512 = quantized<DType::kMXFP4>();
-
 }  // namespace redline::cpu
-#endif
