@@ -22,6 +22,9 @@ namespace http = beast::http;
 using asio::ip::tcp;
 using boost::system::error_code;
 
+// What waits in the kernel for one reader; left to itself it would grow to megabytes before a stalled one
+// shows.
+constexpr int kSendBufferBytes = 64 << 10;
 constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
 
 HttpRequest to_request(http::request<http::string_body>&& message) {
@@ -59,6 +62,7 @@ class Connection final : public Exchange {
         stopping_(stopping) {
     error_code ignored;
     stream_.socket().set_option(tcp::no_delay(true), ignored);
+    stream_.socket().set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
     buffer_.max_size(limits.header_bytes + 65536);
   }
 

@@ -52,6 +52,7 @@ Action declare_bench_load(Flags& flags) {
   add_model_argument(flags, values->model);
   values->load.add_to(flags);
   values->cache.add_to(flags);
+  add_batch_flags(flags, values->cache.options);
   values->model_flags.add_to(flags);
   return [values] { return bench_load(*values); };
 }

@@ -78,6 +78,12 @@ void CacheFlags::add_to(Flags& flags) {
   flags.size("--kv-memory", "Bytes for the cache (default: enough for --ctx)", options.kv_memory_bytes, 1);
 }
 
+void add_batch_flags(Flags& flags, EngineOptions& options) {
+  flags.number("--max-num-seqs", "Sequences that run at a time", options.max_sequences, 1, 1 << 20);
+  flags.number("--max-num-batched-tokens", "Tokens of one step, those of prompts included",
+               options.max_batched_tokens, 1, 1 << 20);
+}
+
 void SamplingFlags::add_to(Flags& flags) {
   flags.size("-n,--max-tokens", "Generate at most this many tokens (default: to the context's end)",
              max_tokens, 1);

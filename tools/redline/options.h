@@ -32,6 +32,9 @@ struct CacheFlags {
   void add_to(Flags& flags);
 };
 
+/// How many sequences share a step: of commands that run many at a time.
+void add_batch_flags(Flags& flags, EngineOptions& options);
+
 /// How tokens are chosen and when an answer ends.
 struct SamplingFlags {
   SamplingParams params;

@@ -141,6 +141,7 @@ Action declare_serve(Flags& flags) {
   flags.text("--reasoning-parser", "NAME", "How it marks reasoning: think, mistral, none; auto: likewise",
              values->reasoning_parser);
   values->cache.add_to(flags);
+  add_batch_flags(flags, values->cache.options);
   values->model_flags.add_to(flags);
   return [values] { return serve(*values); };
 }
