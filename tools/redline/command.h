@@ -19,6 +19,7 @@ using Action = std::function<int()>;
 
 Action declare_run(Flags& flags);
 Action declare_chat(Flags& flags);
+Action declare_batch(Flags& flags);
 Action declare_bench(Flags& flags);
 Action declare_bench_serve(Flags& flags);
 Action declare_bench_load(Flags& flags);
@@ -40,6 +41,7 @@ inline constexpr Command kCommands[] = {
     {"run", "Answer one prompt, then report what the hardware did for it", declare_run},
     {"chat", "Talk with a model in turns", declare_chat},
     {"serve", "Serve a model over HTTP, OpenAI-compatible", declare_serve},
+    {"batch", "Answer a file of OpenAI's batch requests, continuing where a run before ended", declare_batch},
     {"bench", "Measure prefill and decode: tokens per second, MFU and MBU", declare_bench},
     {"bench serve", "Measure an OpenAI-compatible server under load", declare_bench_serve},
     {"bench load", "Measure the engine under the same load, without a server", declare_bench_load},
