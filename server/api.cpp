@@ -11,7 +11,6 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "server/dashboard.h"
 #include "server/generation.h"
-#include "server/metrics.h"
 #include "server/reply.h"
 
 namespace redline::server {
@@ -176,10 +175,13 @@ asio::awaitable<void> Api::handle(Exchange& exchange) {
 HttpResponse Api::metrics() const {
   const EngineStats stats = engine_.stats();
   const LiveReading reading = meter_.read(now_ns(), stats.num_running + stats.num_waiting > 0);
-  const MetricsOptions options{options_.version, options_.model_names.front(), meter_.peaks().device_name,
-                               options_.vllm_alias};
+  MetricsOptions options = options_.metrics;
+  options.version = options_.version;
+  options.model_name = options_.model_names.front();
+  options.device_name = meter_.peaks().device_name;
+  const DeviceHealth health = options_.sensors ? options_.sensors->read() : DeviceHealth{};
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
-          .body = metrics_text(options, meter_, reading, answers_, stats),
+          .body = metrics_text(options, meter_, reading, answers_, stats, health),
           .headers = {}};
 }
 

@@ -15,6 +15,7 @@
 #include "server/generation.h"
 #include "server/http_server.h"
 #include "server/live_meter.h"
+#include "server/metrics.h"
 
 namespace redline::server {
 
@@ -24,7 +25,8 @@ struct ApiOptions {
   std::string tool_call_parser = "auto", reasoning_parser = "auto";  // chat_form.h
   std::int64_t max_queue = 1024;  // calls at a time beyond which 429 is answered
   std::string version;
-  bool vllm_alias = false;  // /metrics has vLLM's names too
+  MetricsOptions metrics;                  // but for what the others say
+  std::shared_ptr<DeviceSensors> sensors;  // null: there are none
 };
 
 class Api {

@@ -129,6 +129,21 @@ void add_time(MetricsPage& page, const LiveReading& reading) {
               working_s > 0 ? reading.meter_s / working_s : kUnknown);
 }
 
+// An unknown one has its help and no sample.
+void add_health(MetricsPage& page, const DeviceHealth& health) {
+  const auto add = [&page](const char* name, const char* type, const char* help,
+                           const std::optional<double>& value) {
+    page.begin(name, type, help);
+    if (value) page.sample({}, *value);
+  };
+  add("redline_device_energy_joules_total", "counter", "Energy that the device drew; its rate is watts.",
+      health.energy_joules);
+  add("redline_device_power_limit_watts", "gauge", "Power that the device keeps to.",
+      health.power_limit_watts);
+  add("redline_device_throttled_seconds_total", "counter", "Time that heat held the device's clock down.",
+      health.throttled_seconds);
+}
+
 void add_engine(MetricsPage& page, const EngineStats& stats) {
   page.single("redline_requests_running", "gauge", "Sequences that run.", stats.num_running);
   page.single("redline_requests_waiting", "gauge", "Sequences that wait.", stats.num_waiting);
@@ -177,17 +192,22 @@ void add_vllm_successes(MetricsPage& page, const std::string& model_name, const 
 }  // namespace
 
 std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, const LiveReading& reading,
-                         const AnswerTotals& answers, const EngineStats& stats) {
+                         const AnswerTotals& answers, const EngineStats& stats, const DeviceHealth& health) {
   std::span<const MetricsPage::Alias> aliases;
   if (options.vllm_alias) aliases = kVllmNames;
   MetricsPage page(aliases, label_text("model_name", options.model_name) + "," + label_text("engine", "0"));
   page.begin("redline_info", "gauge", "What is served, by what, on what.");
   page.sample({{"version", options.version}, {"model", options.model_name}, {"device", options.device_name}},
               std::int64_t{1});
+  page.single("redline_model_parameters", "gauge", "Parameters of the model.", options.num_parameters);
+  page.single("redline_model_weight_bytes", "gauge", "Bytes of its weights, as packed.",
+              options.weight_bytes);
+  page.single("redline_requests_limit", "gauge", "Sequences that may run at a time.", options.max_sequences);
   add_work(page, meter.meter_of(reading.totals));
   add_ratios(page, meter.meter_of(reading.window), reading.window_s);
   add_peaks(page, meter.peaks());
   add_time(page, reading);
+  add_health(page, health);
   page.histogram("redline_iteration_tokens", "Tokens that a step computes.", reading.iteration_tokens);
   add_engine(page, stats);
   add_answers(page, answers);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/engine.h"
+#include "engine/meter/device_sensors.h"
 #include "server/call_meter.h"
 #include "server/live_meter.h"
 
@@ -11,11 +12,14 @@ namespace redline::server {
 
 struct MetricsOptions {
   std::string version, model_name, device_name;
+  std::int64_t num_parameters = 0, weight_bytes = 0;  // of the model, as packed
+  std::int64_t max_sequences = 0;                     // that run at a time
   bool vllm_alias = false;  // vLLM's names too, so that dashboards made for it show this engine
 };
 
 /// Ratios over wall time are 0 when nothing ran, over busy time NaN; nothing stands for an unknown peak.
 std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, const LiveReading& reading,
-                         const AnswerTotals& answers, const EngineStats& stats);
+                         const AnswerTotals& answers, const EngineStats& stats,
+                         const DeviceHealth& health = {});
 
 }  // namespace redline::server

@@ -67,8 +67,8 @@ class MetricsText : public testing::Test {
   }
   /// The value of the sample `name`, labels included; nothing where there is none.
   std::string value(const std::string& name, bool vllm_alias = false) {
-    const std::string text = "\n" + metrics_text({"1", "my model", "A device", vllm_alias}, meter_,
-                                                 meter_.read(now_ns_, false), answers_, stats_);
+    const std::string text = "\n" + metrics_text({"1", "my model", "A device", 0, 0, 0, vllm_alias}, meter_,
+                                                 meter_.read(now_ns_, false), answers_, stats_, health_);
     const auto at = text.find("\n" + name + " ");
     if (at == std::string::npos) return "";
     const auto begin = at + name.size() + 2;
@@ -79,6 +79,7 @@ class MetricsText : public testing::Test {
   LiveMeter meter_{known_peaks(), 0, now_ns_};
   AnswerTotals answers_;
   EngineStats stats_;
+  DeviceHealth health_;
 };
 
 TEST_F(MetricsText, RatiosAreOverBusyTimeAndOverTheWholeWindow) {
@@ -108,6 +109,12 @@ TEST_F(MetricsText, AnUnknownPeakHasNoSamples) {
   EXPECT_EQ(value("redline_mfu{phase=\"decode\",basis=\"wall\",peak=\"vendor\"}"), "");
   EXPECT_EQ(value("redline_peak_bytes_per_second{source=\"vendor\"}"), "");
   EXPECT_EQ(value("redline_peak_bytes_per_second{source=\"attainable\"}"), "100000000");
+}
+
+TEST_F(MetricsText, SensorsThatSayNothingHaveNoSamples) {
+  EXPECT_EQ(value("redline_device_energy_joules_total"), "");
+  health_.energy_joules = 12.5;
+  EXPECT_EQ(value("redline_device_energy_joules_total"), "12.5");
 }
 
 TEST_F(MetricsText, VllmsNamesShowTheSameNumbersWhereAskedFor) {

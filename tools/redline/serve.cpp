@@ -11,6 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "engine/meter/device_sensors.h"
+#include "engine/meter/estimate.h"
+#include "engine/meter/meter_cost.h"
 #include "engine/weights.h"
 #include "server/api.h"
 #include "tools/redline/command.h"
@@ -86,6 +89,12 @@ std::int64_t steady_ns() {
       .count();
 }
 
+std::unique_ptr<DeviceSensors> sensors_of(const std::string& device) {
+  if (device == "cpu") return cpu_sensors();
+  const auto colon = device.find(':');  // "cuda:1"
+  return nvidia_sensors(colon == std::string::npos ? 0 : std::atoi(device.c_str() + colon + 1));
+}
+
 int serve(const ServeFlags& flags) {
   StopSignals signals;
   server::ApiOptions options;
@@ -97,8 +106,12 @@ int serve(const ServeFlags& flags) {
   options.version = REDLINE_VERSION;
   if (!flags.metrics_alias.empty() && flags.metrics_alias != "vllm")
     throw UsageError("--metrics-alias is " + flags.metrics_alias + "; known is vllm");
-  options.vllm_alias = !flags.metrics_alias.empty();
+  options.metrics.vllm_alias = !flags.metrics_alias.empty();
+  options.metrics.max_sequences = flags.cache.options.max_sequences;
+  options.sensors = sensors_of(flags.model_flags.device);
   const auto model = load_model(flags.model, flags.model_flags);
+  options.metrics.weight_bytes = model->weights->stored_bytes;
+  options.metrics.num_parameters = stored_weights(model->config, DType::kF32).parameters();
   server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(),
                           measure_meter_cost());
   Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });

@@ -1,0 +1,32 @@
+// What a device's own sensors say of its power and heat.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace redline {
+
+/// Nothing where the device, its driver or the permission to read it is missing.
+struct DeviceHealth {
+  std::optional<double> energy_joules;      // drawn since some moment: differences count
+  std::optional<double> power_limit_watts;  // that the device keeps to
+  std::optional<double> throttled_seconds;  // that heat held its clock down, since some moment
+};
+
+class DeviceSensors {
+ public:
+  virtual ~DeviceSensors() = default;
+  virtual DeviceHealth read() = 0;
+};
+
+/// The processor's packages together: RAPL's energy and limits and the cores' throttle counters (of the core
+/// that was throttled longest), as Linux shows them below `sysfs`.
+std::unique_ptr<DeviceSensors> cpu_sensors(const std::string& sysfs = "/sys");
+
+/// The NVIDIA GPU that CUDA counts as `device`, by NVML. The libraries are opened when this is called; where
+/// one of them or the GPU is missing, every reading is empty.
+std::unique_ptr<DeviceSensors> nvidia_sensors(int device, const std::string& nvml = "libnvidia-ml.so.1",
+                                              const std::string& cuda = "libcuda.so.1");
+
+}  // namespace redline
