@@ -129,6 +129,8 @@ HttpTarget::HttpTarget(HttpOptions options) : options_(std::move(options)) {
   context.run();
   try {
     if (failure) std::rethrow_exception(failure);
+  } catch (const boost::system::system_error& error) {
+    throw std::runtime_error(options_.url + "/v1/models: " + error.code().message());
   } catch (const std::exception& error) {
     throw std::runtime_error(options_.url + "/v1/models: " + error.what());
   }

@@ -31,9 +31,10 @@ class HttpTarget final : public Target {
   asio::awaitable<TokenCounts> send(const LoadRequest& request,
                                     const std::function<void()>& on_chunk) override;
   asio::awaitable<std::string> metrics() override;
+  /// The body of the answer at `path`. Throws std::runtime_error.
+  asio::awaitable<std::string> get(std::string path) const;
 
  private:
-  asio::awaitable<std::string> get(std::string path) const;
   std::string body_of(const LoadRequest& request) const;
 
   HttpOptions options_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <utility>
 
 namespace redline::load {
@@ -113,6 +114,13 @@ std::optional<double> MetricsPage::sum(const std::string& name, const Labels& la
     if (sample.name == name && std::ranges::all_of(labels, has)) total = total.value_or(0) + sample.value;
   }
   return total;
+}
+
+std::vector<MetricsPage::Sample> MetricsPage::samples(const std::string& name) const {
+  std::vector<Sample> found;
+  std::ranges::copy_if(samples_, std::back_inserter(found),
+                       [&](const Sample& each) { return each.name == name; });
+  return found;
 }
 
 Json utilization_between(const std::string& before_text, const std::string& after_text, double wall_s,

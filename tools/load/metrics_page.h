@@ -14,17 +14,20 @@ namespace redline::load {
 class MetricsPage {
  public:
   using Labels = std::map<std::string, std::string>;
-
-  explicit MetricsPage(std::string_view text);
-  /// The sum of the samples of `name` that have these labels, and may have others; nothing where none has.
-  std::optional<double> sum(const std::string& name, const Labels& labels = {}) const;
-
- private:
   struct Sample {
     std::string name;
     Labels labels;
     double value = 0;
   };
+
+  explicit MetricsPage(std::string_view text);
+  /// The sum of the samples of `name` that have these labels, and may have others; nothing where none has.
+  std::optional<double> sum(const std::string& name, const Labels& labels = {}) const;
+
+  /// All samples of `name`, in the page's order.
+  std::vector<Sample> samples(const std::string& name) const;
+
+ private:
   std::vector<Sample> samples_;
 };
 

@@ -30,6 +30,7 @@ Action declare_tokenize(Flags& flags);
 Action declare_template(Flags& flags);
 Action declare_convert(Flags& flags);
 Action declare_serve(Flags& flags);
+Action declare_top(Flags& flags);
 
 struct Command {
   const char* name;  // of two words: below the command named first
@@ -41,6 +42,7 @@ inline constexpr Command kCommands[] = {
     {"run", "Answer one prompt, then report what the hardware did for it", declare_run},
     {"chat", "Talk with a model in turns", declare_chat},
     {"serve", "Serve a model over HTTP, OpenAI-compatible", declare_serve},
+    {"top", "Watch a server: utilisation, tokens, batch, memory and latency", declare_top},
     {"batch", "Answer a file of OpenAI's batch requests, continuing where a run before ended", declare_batch},
     {"bench", "Measure prefill and decode: tokens per second, MFU and MBU", declare_bench},
     {"bench serve", "Measure an OpenAI-compatible server under load", declare_bench_serve},

@@ -23,9 +23,9 @@ bool can_draw_on(int descriptor) {
   return isatty(descriptor) == 1 && term != nullptr && std::string_view(term) != "dumb";
 }
 
-winsize terminal_size() {
+winsize terminal_size(int descriptor) {
   winsize size{};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 3 || size.ws_col < 20)
+  if (ioctl(descriptor, TIOCGWINSZ, &size) != 0 || size.ws_row < 3 || size.ws_col < 20)
     size = {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
   return size;
 }
@@ -84,7 +84,7 @@ bool LiveLine::due() const {
 
 void LiveLine::show(const std::string& text) {
   last_drawn_ = std::chrono::steady_clock::now();
-  const winsize size = terminal_size();
+  const winsize size = terminal_size(STDERR_FILENO);
   const std::string line = cut(text, size.ws_col - 1);
   std::fflush(stdout);
   if (!below_text_) {
@@ -98,6 +98,26 @@ void LiveLine::show(const std::string& text) {
     std::fprintf(stderr, "\n\033[A\0337\033[1;%dr\0338", rows_ - 1);
   }
   std::fprintf(stderr, "\0337\033[%d;1H\033[7m%s\033[0m\033[K\0338", rows_, line.c_str());
+}
+
+Screen::Screen() { std::fputs("\033[?1049h\033[?25l", stdout); }
+
+Screen::~Screen() {
+  std::fputs("\033[?25h\033[?1049l", stdout);
+  std::fflush(stdout);
+}
+
+void Screen::show(const std::string& text) {
+  const winsize size = terminal_size(STDOUT_FILENO);
+  std::string drawn = "\033[H";
+  std::size_t begin = 0;
+  for (int row = 0; row < size.ws_row && begin < text.size(); ++row) {
+    const auto end = std::min(text.find('\n', begin), text.size());
+    drawn += (row > 0 ? "\r\n" : "") + cut(text.substr(begin, end - begin), size.ws_col) + "\033[K";
+    begin = end + 1;
+  }
+  std::fputs((drawn + "\033[J").c_str(), stdout);
+  std::fflush(stdout);
 }
 
 InterruptGuard::InterruptGuard() {

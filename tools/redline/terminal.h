@@ -43,6 +43,18 @@ class LiveLine {
   std::chrono::steady_clock::time_point last_drawn_;
 };
 
+/// The whole terminal of standard output, as it was once this is destroyed. Requires that it is one.
+class Screen {
+ public:
+  Screen();
+  ~Screen();
+  Screen(const Screen&) = delete;
+  Screen& operator=(const Screen&) = delete;
+
+  /// Instead of what it showed: the lines and columns that fit.
+  void show(const std::string& text);
+};
+
 /// While one lives, Ctrl-C is noted instead of ending the program; a second one ends it. Without one, Ctrl-C
 /// ends the program with exit status 130 (handle_interrupts).
 class InterruptGuard {

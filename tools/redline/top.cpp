@@ -1,0 +1,138 @@
+// redline top: what a server does, once a second.
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/system/system_error.hpp>
+#include <chrono>
+#include <cstdio>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "tools/load/http_target.h"
+#include "tools/redline/command.h"
+#include "tools/redline/terminal.h"
+#include "tools/redline/top_view.h"
+
+namespace redline {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds kAnswerTimeout(10), kLatencyWindow(60);
+
+struct TopFlags {
+  std::string url, api_key;
+  bool once = false, json = false;
+  std::int32_t interval_s = 1;
+};
+
+struct Reading {
+  Clock::time_point time;
+  load::MetricsPage page{""};
+};
+
+/// Throws std::runtime_error naming the URL.
+Reading read(const load::HttpTarget& server, const std::string& url) {
+  boost::asio::io_context context;
+  std::string text;
+  std::exception_ptr failure;
+  bool done = false;
+  boost::asio::co_spawn(
+      context, [&]() -> boost::asio::awaitable<void> { text = co_await server.get("/metrics"); },
+      [&](std::exception_ptr thrown) {
+        failure = thrown;
+        done = true;
+      });
+  context.run_for(kAnswerTimeout);
+  try {
+    if (failure) std::rethrow_exception(failure);
+    if (!done) throw std::runtime_error("no answer within 10 s");
+  } catch (const boost::system::system_error& error) {
+    throw std::runtime_error(url + "/metrics: " + error.code().message());
+  } catch (const std::exception& error) {
+    throw std::runtime_error(url + "/metrics: " + error.what());
+  }
+  Reading reading{Clock::now(), load::MetricsPage(text)};
+  if (!reading.page.sum("redline_steps_total"))
+    throw std::runtime_error(url + "/metrics: holds none of Redline's metrics; redline serve has them");
+  return reading;
+}
+
+double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
+
+/// Sleeps; false where Ctrl-C came.
+bool pause(const InterruptGuard& guard, std::int32_t interval_s) {
+  const auto end = Clock::now() + std::chrono::seconds(interval_s);
+  while (Clock::now() < end && !guard.requested()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  return !guard.requested();
+}
+
+/// The page at the start, and then again and again; drawn over the last one on a terminal.
+int watch(const load::HttpTarget& server, const TopFlags& flags) {
+  const InterruptGuard guard;
+  std::deque<Reading> readings = {read(server, flags.url)};
+  std::unique_ptr<Screen> screen;
+  if (!flags.json && isatty(STDOUT_FILENO) == 1) screen = std::make_unique<Screen>();
+  while (pause(guard, flags.interval_s)) {
+    std::string text;
+    try {
+      readings.push_back(read(server, flags.url));
+      const bool restarted = readings.back().page.sum("redline_steps_total") <
+                             readings[readings.size() - 2].page.sum("redline_steps_total");
+      if (restarted) readings.erase(readings.begin(), readings.end() - 1);
+      while (readings.size() > 2 && readings.back().time - readings[1].time > kLatencyWindow)
+        readings.pop_front();
+      if (restarted) continue;
+      const Reading &now = readings.back(), &before = readings[readings.size() - 2];
+      const TopView view =
+          top_view(readings.front().page, before.page, now.page, seconds(now.time - before.time));
+      text = flags.json ? to_json(view).dump() + "\n" : to_text(view, "last minute");
+    } catch (const std::runtime_error& error) {
+      if (!screen) throw;
+      text = std::string(error.what()) + "\n";  // it may come back
+    }
+    if (screen) {
+      screen->show(text + "\nCtrl-C ends this\n");
+    } else {
+      std::fputs((text + (flags.json ? "" : "\n")).c_str(), stdout);
+      std::fflush(stdout);
+    }
+  }
+  return kExitInterrupted;
+}
+
+int top(const TopFlags& flags) {
+  load::HttpOptions options;
+  options.url = flags.url;
+  options.api_key = flags.api_key;
+  const load::HttpTarget server(options);
+  if (!flags.once) return watch(server, flags);
+  const Reading before = read(server, flags.url);
+  {
+    const InterruptGuard guard;
+    if (!pause(guard, flags.interval_s)) return kExitInterrupted;
+  }
+  const Reading now = read(server, flags.url);
+  const TopView view =
+      top_view(load::MetricsPage(""), before.page, now.page, seconds(now.time - before.time));
+  std::fputs((flags.json ? to_json(view).dump(2) + "\n" : to_text(view, "since its start")).c_str(), stdout);
+  return kExitDone;
+}
+
+}  // namespace
+
+Action declare_top(Flags& flags) {
+  const auto values = std::make_shared<TopFlags>();
+  flags.argument("URL", "Of a redline serve: http://127.0.0.1:8000", values->url);
+  flags.text("--api-key", "KEY", "The key that the server asks for", values->api_key);
+  flags.flag("--once", "Print one interval and end, instead of drawing each over the last", values->once);
+  flags.number("--interval", "Seconds between two looks", values->interval_s, 1, 3600);
+  flags.flag("--json", "Print one JSON object an interval", values->json);
+  return [values] { return top(*values); };
+}
+
+}  // namespace redline
