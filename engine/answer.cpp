@@ -42,14 +42,33 @@ Answer::Answer(const Request& request, std::int32_t index, std::int32_t max_toke
       sampler_(request.sampling, index, request.prompt, end_tokens),
       stops_(request.sampling.stop, request.sampling.include_stop_in_output) {
   if (params_.max_tokens >= 0) max_tokens_ = std::min(max_tokens_, params_.max_tokens);
+  if (request.constraint) matcher_.emplace(request.constraint);
   if (tokenizer)
     detokenizer_.emplace(*tokenizer, params_.skip_special_tokens, Detokenizer::Begins::kContinuation,
                          params_.shown_special_tokens);
 }
 
+Sampler::Choice Answer::choose(std::span<float> logits) {
+  if (!matcher_) return sampler_.sample(logits);
+  const std::shared_ptr<const TokenMask> allowed = matcher_->allowed();
+  const bool may_end = matcher_->may_end();
+  if (!may_end && allowed->empty())
+    throw ConstraintError("no token of the vocabulary goes on as the grammar asks");
+  Sampler::Choice choice = sampler_.sample(logits, allowed.get(), may_end);
+  if (choice.token >= 0 && allowed->has(choice.token)) matcher_->advance(choice.token);
+  return choice;
+}
+
 OutputEvent Answer::step(std::span<float> logits) {
-  Sampler::Choice choice = sampler_.sample(logits);
-  if (choice.token < 0) return end(FinishReason::kError, "the model's logits hold NaN or infinity");
+  Sampler::Choice choice;
+  try {
+    choice = choose(logits);
+  } catch (const ConstraintError& error) {
+    return end(FinishReason::kError, error.what());
+  }
+  if (choice.token < 0)
+    return end(FinishReason::kError, std::string("the model's logits hold NaN or infinity") +
+                                         (matcher_ ? ", or no token is left to choose" : ""));
   num_generated_ += 1;
   OutputEvent event;
   event.index = index_;
@@ -68,6 +87,7 @@ OutputEvent Answer::step(std::span<float> logits) {
       event.text = std::move(text);
     }
   }
+  if (matcher_ && matcher_->complete()) event.finish_reason = FinishReason::kStop;
   if (event.finish_reason != FinishReason::kNone) {
     OutputEvent last = end(event.finish_reason);
     event.text += last.text;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/constraint/constraint.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
 #include "engine/tokenizer/detokenizer.h"
@@ -38,12 +39,14 @@ class Answer {
          std::span<const std::int32_t> end_tokens);
 
   /// Chooses a token from `logits` [V] (changed in place) and reports it. finish_reason is kError on bad
-  /// logits.
+  /// logits, and where the request's constraint cannot go on. Where a constrained text is complete the answer
+  /// ends at once, with its last token.
   OutputEvent step(std::span<float> logits);
   /// The last event of an answer that ends from outside.
   OutputEvent end(FinishReason reason, std::string error = {});
 
  private:
+  Sampler::Choice choose(std::span<float> logits);
   bool is_end_token(std::int32_t token) const;
   FinishReason reason_to_end(std::int32_t token) const;
 
@@ -51,6 +54,7 @@ class Answer {
   std::int32_t index_, max_tokens_;
   std::vector<std::int32_t> end_tokens_;
   Sampler sampler_;
+  std::optional<Matcher> matcher_;  // where the text stands in the request's grammar
   std::optional<Detokenizer> detokenizer_;
   StopMatcher stops_;
   std::int32_t num_generated_ = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -10,6 +11,8 @@
 #include "kernels/ledger.h"
 
 namespace redline {
+
+class Constraint;
 
 /// How tokens are chosen. The defaults are greedy and off.
 struct SamplingParams {
@@ -42,6 +45,7 @@ struct Request {
   std::int32_t priority = 0;  // lower runs first
   std::string cache_salt{};   // only requests with the same salt share cached prefixes
   bool use_prefix_cache = true;
+  std::shared_ptr<Constraint> constraint{};  // what every answer must look like; null: anything
 };
 
 enum class FinishReason : std::uint8_t { kNone, kStop, kLength, kAborted, kError };

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/constraint/constraint.h"
+
 namespace redline {
 namespace {
 
@@ -84,15 +86,37 @@ void Sampler::penalize(std::span<float> logits) const {
   }
 }
 
-Sampler::Choice Sampler::sample(std::span<float> logits) {
+void Sampler::restrict(std::span<float> logits, const TokenMask& allowed, bool may_end) const {
+  std::vector<std::pair<std::size_t, float>> ends;
+  const auto keep = [&](std::int32_t token) {
+    const auto at = static_cast<std::size_t>(token);
+    if (token >= 0 && at < logits.size()) ends.emplace_back(at, logits[at]);
+  };
+  if (may_end) {
+    if (!params_.ignore_eos) std::ranges::for_each(end_tokens_, keep);
+    std::ranges::for_each(params_.stop_token_ids, keep);
+  }
+  const auto words = allowed.words();
+  for (std::size_t begin = 0; begin < logits.size(); begin += 64) {
+    const std::uint64_t word = begin / 64 < words.size() ? words[begin / 64] : 0;
+    if (word == ~std::uint64_t{0}) continue;
+    for (std::size_t i = begin; i < std::min(begin + 64, logits.size()); ++i)
+      if ((word >> (i - begin) & 1) == 0) logits[i] = kForbidden;
+  }
+  for (const auto& [at, value] : ends) logits[at] = value;
+}
+
+Sampler::Choice Sampler::sample(std::span<float> logits, const TokenMask* allowed, bool may_end) {
   Choice choice;
   double normalizer = 0;
   std::vector<float> own;  // the model's own distribution, kept where penalties would hide it
+  if (allowed && argmax(logits) < 0) return choice;  // broken logits must not hide behind the mask
   if (params_.num_logprobs >= 0) {
     if (argmax(logits) < 0) return choice;
     own.assign(logits.begin(), logits.end());
     normalizer = log_sum_exp(logits);
   }
+  if (allowed) restrict(logits, *allowed, may_end);
   penalize(logits);
   choice.token = argmax(logits);
   if (choice.token < 0 || logits[static_cast<std::size_t>(choice.token)] == kForbidden) return {};

@@ -12,6 +12,8 @@
 
 namespace redline {
 
+class TokenMask;
+
 /// The field of `params` that is out of range, with its value and limits; nothing when all is well.
 std::optional<std::string> invalid_sampling(const SamplingParams& params, std::int64_t vocab_size);
 
@@ -29,10 +31,13 @@ class Sampler {
     std::vector<TokenLogprob>
         logprobs;  // of the model's own distribution: the chosen token, then the likeliest
   };
-  /// Changes `logits` [V] in place.
-  Choice sample(std::span<float> logits);
+  /// Changes `logits` [V] in place. With `allowed`, tokens that it lacks are out before anything else looks
+  /// at the logits, but for end tokens and stop tokens, which `may_end` rules. Logprobs stay those of the
+  /// whole vocabulary.
+  Choice sample(std::span<float> logits, const TokenMask* allowed = nullptr, bool may_end = true);
 
  private:
+  void restrict(std::span<float> logits, const TokenMask& allowed, bool may_end) const;
   void penalize(std::span<float> logits) const;
   std::int32_t draw(std::span<const float> logits);
   double uniform();
