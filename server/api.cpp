@@ -65,11 +65,15 @@ Api::Api(Engine& engine, LiveMeter& meter, ApiOptions options)
                    .count()) {
   for (const std::string& key : options_.api_keys)
     if (key.empty()) throw std::invalid_argument("an API key is empty");
-  if (engine.model().tokenizer) chat_ = std::make_unique<ChatPrompt>(*engine.model().tokenizer);
+  if (engine.model().tokenizer) {
+    chat_ = std::make_unique<ChatPrompt>(*engine.model().tokenizer);
+    constraints_ = std::make_unique<ConstraintCompiler>(*engine.model().tokenizer);
+  }
   served_.model = &engine.model();
   served_.chat = chat_.get();
   served_.max_context = engine.max_context();
   served_.names = options_.model_names;
+  served_.constraints = constraints_.get();
   find_chat_forms();
 }
 

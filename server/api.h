@@ -65,6 +65,7 @@ class Api {
   LiveMeter& meter_;
   const ApiOptions options_;
   std::unique_ptr<ChatPrompt> chat_;
+  std::unique_ptr<ConstraintCompiler> constraints_;
   ServedModel served_;
   std::int64_t created_;
   AnswerTotals answers_;

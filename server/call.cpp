@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/tokenizer/tokenizer.h"
+#include "server/answer_constraint.h"
 
 namespace redline::server {
 namespace {
@@ -90,11 +91,6 @@ Request read_common(const Fields& fields, const ServedModel& served, Call& call)
     call.include_usage = inner.boolean("include_usage").value_or(false);
     call.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
   }
-  if (const Json* format = fields.find("response_format");
-      format && (!format->is_object() || format->value("type", "") != "text"))
-    throw ApiError(400, "response_format: only {\"type\": \"text\"} is served so far", "response_format",
-                   "unsupported");
-  refuse(fields, "grammar", "is not served so far");
   refuse(fields, "prompt_logprobs", "is not served so far");
   refuse(fields, "allowed_token_ids", "is not served so far");
   refuse(fields, "bad_words", "is not served so far");
@@ -106,6 +102,7 @@ Request read_common(const Fields& fields, const ServedModel& served, Call& call)
   if (fields.integer("best_of", 1, kMaxAnswers).value_or(request.n) != request.n)
     fields.fail("best_of", "n or nothing: all answers are returned");
   request.priority = static_cast<std::int32_t>(fields.integer("priority", -1000000, 1000000).value_or(0));
+  request.constraint = read_constraint(fields, served.constraints);
   request.use_prefix_cache = fields.boolean("cache_prompt").value_or(true);
   return request;
 }

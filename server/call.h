@@ -6,6 +6,7 @@
 
 #include "engine/chat_output/chat_output.h"
 #include "engine/chat_prompt.h"
+#include "engine/constraint/constraint_compiler.h"
 #include "engine/engine.h"
 #include "server/chat_messages.h"
 #include "server/fields.h"
@@ -21,6 +22,7 @@ struct ServedModel {
   const ToolCallForm* tool_calls = nullptr;  // how it writes them; null: not at all
   const ReasoningForm* reasoning = nullptr;
   std::vector<TokenId> tool_call_tokens, reasoning_tokens;  // special tokens that mark them
+  ConstraintCompiler* constraints = nullptr;                // null: there is no tokenizer
 };
 
 struct Call {

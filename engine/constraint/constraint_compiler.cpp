@@ -64,7 +64,7 @@ std::shared_ptr<Constraint> ConstraintCompiler::choice(const std::vector<std::st
   return compiled("choice " + text_of(texts), [&](Deadline) { return choice_grammar(texts); });
 }
 
-std::shared_ptr<Constraint> ConstraintCompiler::tool_calls(const Json& tools, const ToolCallForm& form) {
+std::shared_ptr<Constraint> ConstraintCompiler::tool_calls(const Json& tools, const ToolCallLayout& form) {
   const Json key = {tools,         form.begin,         form.end,      form.separator,
                     form.name_key, form.arguments_key, form.in_array, form.max_calls};
   const auto of = vocabulary();

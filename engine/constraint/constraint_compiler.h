@@ -39,7 +39,7 @@ class ConstraintCompiler {
   /// One of these texts.
   std::shared_ptr<Constraint> choice(const std::vector<std::string>& texts);
   /// One or more calls of the tools, as the model writes them.
-  std::shared_ptr<Constraint> tool_calls(const nlohmann::ordered_json& tools, const ToolCallForm& form);
+  std::shared_ptr<Constraint> tool_calls(const nlohmann::ordered_json& tools, const ToolCallLayout& form);
 
  private:
   using Deadline = std::chrono::steady_clock::time_point;

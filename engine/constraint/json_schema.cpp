@@ -75,7 +75,7 @@ bool has_type(const Json& value, const std::string& type) {
 
 class SchemaCompiler {
  public:
-  SchemaCompiler(JsonText& json, const Json& root, Deadline deadline)
+  SchemaCompiler(JsonGrammar& json, const Json& root, Deadline deadline)
       : json_(json), grammar_(json.grammar()), root_(root), deadline_(deadline) {}
 
   Expression schema(const Json& schema, const std::string& at) {
@@ -358,7 +358,7 @@ class SchemaCompiler {
                               json_.space(), grammar_.bytes("}")});
   }
 
-  JsonText& json_;
+  JsonGrammar& json_;
   Grammar& grammar_;
   const Json& root_;
   const Deadline deadline_;
@@ -376,19 +376,19 @@ Grammar with_root(const std::function<Expression(Grammar&)>& body) {
 
 }  // namespace
 
-Expression json_schema_expression(JsonText& json, const Json& schema, Deadline deadline) {
+Expression json_schema_expression(JsonGrammar& json, const Json& schema, Deadline deadline) {
   return SchemaCompiler(json, schema, deadline).schema(schema, "");
 }
 
 Grammar json_schema_grammar(const Json& schema, Deadline deadline) {
   return with_root([&](Grammar& grammar) {
-    JsonText json(grammar);
+    JsonGrammar json(grammar);
     return json_schema_expression(json, schema, deadline);
   });
 }
 
 Grammar json_object_grammar() {
-  return with_root([](Grammar& grammar) { return JsonText(grammar).object(); });
+  return with_root([](Grammar& grammar) { return JsonGrammar(grammar).object(); });
 }
 
 Grammar regex_grammar(std::string_view pattern) {

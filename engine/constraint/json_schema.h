@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/constraint/grammar.h"
-#include "engine/constraint/json_text.h"
+#include "engine/constraint/json_grammar.h"
 
 namespace redline {
 
@@ -17,7 +17,7 @@ namespace redline {
 /// docs/constraints.md lists the keywords. `json` holds the rules; expressions for several schemas may share
 /// one. References (#/...) are looked up in `schema`. Throws GrammarError with the place as a JSON pointer
 /// for what is wrong or not supported, and after `deadline`.
-Grammar::Expression json_schema_expression(JsonText& json, const nlohmann::ordered_json& schema,
+Grammar::Expression json_schema_expression(JsonGrammar& json, const nlohmann::ordered_json& schema,
                                            std::chrono::steady_clock::time_point deadline);
 
 /// Grammars whose texts are all of one kind.

@@ -1,10 +1,11 @@
 #include "engine/constraint/tool_grammar.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 #include <vector>
 
+#include "engine/constraint/json_grammar.h"
 #include "engine/constraint/json_schema.h"
-#include "engine/constraint/json_text.h"
 
 namespace redline {
 namespace {
@@ -30,7 +31,7 @@ Expression text_expression(Grammar& grammar, std::string_view text,
   return grammar.sequence(std::move(parts));
 }
 
-Expression call_expression(JsonText& json, const Json& tool, const ToolCallForm& form,
+Expression call_expression(JsonGrammar& json, const Json& tool, const ToolCallLayout& form,
                            std::chrono::steady_clock::time_point deadline) {
   Grammar& grammar = json.grammar();
   const Json& function = tool.contains("function") ? tool["function"] : tool;
@@ -55,13 +56,28 @@ Expression call_expression(JsonText& json, const Json& tool, const ToolCallForm&
 
 }  // namespace
 
-Grammar tool_call_grammar(const Json& tools, const ToolCallForm& form,
+std::optional<ToolCallLayout> tool_call_layout(std::string_view form) {
+  static const std::pair<std::string_view, ToolCallLayout> kLayouts[] = {
+      {"json", {}},
+      {"hermes", {.begin = "<tool_call>\n", .end = "\n</tool_call>"}},
+      {"smollm3", {.begin = "<tool_call>\n", .end = "\n</tool_call>"}},
+      {"llama3", {.separator = "; ", .arguments_key = "parameters"}},
+      {"mistral", {.begin = "[TOOL_CALLS]", .in_array = true}},
+      {"granite", {.begin = "<|tool_call|>", .in_array = true}},
+      {"phi4", {.begin = "<|tool_call|>", .end = "<|/tool_call|>", .in_array = true}},
+  };
+  for (const auto& [name, layout] : kLayouts)
+    if (name == form) return layout;
+  return std::nullopt;
+}
+
+Grammar tool_call_grammar(const Json& tools, const ToolCallLayout& form,
                           const std::function<std::size_t(std::string_view)>& special,
                           std::chrono::steady_clock::time_point deadline) {
   if (!tools.is_array() || tools.empty()) throw GrammarError("there are no tools to call");
   Grammar grammar;
   const Grammar::Rule root = grammar.add_rule("root"), call = grammar.add_rule("call");
-  JsonText json(grammar);
+  JsonGrammar json(grammar);
   std::vector<Expression> calls;
   for (const Json& tool : tools) calls.push_back(call_expression(json, tool, form, deadline));
   grammar.define(call, grammar.choice(std::move(calls)));

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "engine/constraint/gbnf.h"
+
 namespace redline {
 namespace {
 
@@ -51,6 +53,57 @@ std::vector<float> logits_for(std::size_t token) {
   std::vector<float> logits(8, 0.0f);
   logits[token] = 1;
   return logits;
+}
+
+Request request_for(const char* gbnf, const std::vector<std::string>& texts, SamplingParams params) {
+  Request request = request_with(std::move(params));
+  request.constraint =
+      std::make_shared<Constraint>(parse_gbnf(gbnf), std::make_shared<ConstraintVocabulary>(texts),
+                                   std::chrono::steady_clock::now() + std::chrono::seconds(20));
+  return request;
+}
+
+TEST(Answer, KeepsToItsConstraintAndEndsWithIt) {
+  const std::vector<std::string> texts = {"", "a", "b", "ab", "c", "", "", ""};
+  const std::vector<std::int32_t> end = {7};
+  const Request request = request_for("root ::= \"a\"+ \"b\"", texts, {});
+  Answer first(request, 0, 100, nullptr, end), second(request, 1, 100, nullptr, end);
+  for (const std::size_t wished : {4, 7, 1}) {  // neither c nor the end may come here
+    std::vector<float> logits = logits_for(wished);
+    EXPECT_EQ(first.step(logits).token_ids, std::vector<std::int32_t>{1}) << wished;
+  }
+  auto logits = logits_for(3);
+  const OutputEvent last = first.step(logits);
+  EXPECT_EQ(last.token_ids, std::vector<std::int32_t>{3});
+  EXPECT_EQ(last.finish_reason, FinishReason::kStop) << "nothing can follow";
+  logits = logits_for(2);
+  EXPECT_EQ(second.step(logits).token_ids, std::vector<std::int32_t>{1})
+      << "each answer has a place of its own";
+}
+
+TEST(Answer, MayEndOnlyWhereTheConstraintMay) {
+  const std::vector<std::int32_t> end = {7};
+  Answer answer(request_for("root ::= \"ab\"*", {"", "a", "b", "", "", "", "", ""}, {}), 0, 100, nullptr,
+                end);
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 2; ++i) {
+    auto logits = logits_for(static_cast<std::size_t>(i == 0 ? 1 : 7));
+    tokens.push_back(answer.step(logits).token_ids[0]);
+  }
+  EXPECT_EQ(tokens, (std::vector<std::int32_t>{1, 2}));
+  auto logits = logits_for(7);
+  const OutputEvent last = answer.step(logits);
+  EXPECT_EQ(last.token_ids, std::vector<std::int32_t>{7});
+  EXPECT_EQ(last.finish_reason, FinishReason::kStop);
+}
+
+TEST(Answer, FailsWhereNoTokenGoesOnAsItsConstraintAsks) {
+  Answer answer(request_for("root ::= \"ax\"", {"a", "b"}, {}), 0, 100, nullptr, {});
+  std::vector<float> logits = {1, 2};
+  EXPECT_EQ(answer.step(logits).token_ids, std::vector<std::int32_t>{0});
+  const OutputEvent failed = answer.step(logits);
+  EXPECT_EQ(failed.finish_reason, FinishReason::kError);
+  EXPECT_NE(failed.error.find("no token of the vocabulary"), std::string::npos) << failed.error;
 }
 
 TEST(Answer, EndsAtTheLengthOrAnEndToken) {

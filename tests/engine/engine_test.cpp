@@ -8,6 +8,8 @@
 #include <random>
 #include <thread>
 
+#include "engine/constraint/constraint.h"
+#include "engine/constraint/gbnf.h"
 #include "tests/engine/tiny_model.h"
 
 namespace redline {
@@ -44,6 +46,18 @@ Request request_of(Tokens prompt, std::int32_t max_tokens) {
   request.sampling.max_tokens = max_tokens;
   request.sampling.num_logprobs = 3;
   return request;
+}
+
+// Brackets that nest, over a vocabulary of brackets, commas and letters; a text never has to end.
+std::shared_ptr<Constraint> brackets() {
+  std::vector<std::string> texts;
+  for (int id = 0; id < 211; ++id)
+    texts.push_back(id % 7 < 3 ? std::string(1, "[],"[id % 7])
+                               : std::string(1, static_cast<char>('a' + id % 26)));
+  return std::make_shared<Constraint>(
+      parse_gbnf("root ::= item+\nitem ::= \"[\" (item (\",\" item)*)? \"]\" | [a-z]"),
+      std::make_shared<ConstraintVocabulary>(texts),
+      std::chrono::steady_clock::now() + std::chrono::seconds(20));
 }
 
 EngineOptions small_options() {
@@ -87,6 +101,7 @@ TEST(Engine, ResultsAreBitIdenticalWhateverTheCircumstances) {
     requests.push_back(request_of(prompt, static_cast<std::int32_t>(20 + random() % 60)));
     requests.back().sampling.temperature = i % 2 ? 0.8f : 0.0f;
     requests.back().sampling.seed = i;
+    if (i % 4 >= 2) requests.back().constraint = brackets();
   }
   ModelConfig windowed = tiny_config(), mixed = tiny_config();
   windowed.layers = {{true, 37}, {true, 20}};  // blocks are freed
@@ -101,7 +116,12 @@ TEST(Engine, ResultsAreBitIdenticalWhateverTheCircumstances) {
       alone.max_batched_tokens = 512;
       alone.prefix_cache = false;
       Engine engine(tiny_model(dtype, 1, config), alone);
-      for (const Request& request : requests) expected.push_back(collect(*engine.submit(request))[0]);
+      for (const Request& request : requests) {
+        expected.push_back(collect(*engine.submit(request))[0]);
+        if (!request.constraint) continue;
+        Matcher matcher(request.constraint);
+        for (const std::int32_t token : expected.back().tokens) ASSERT_TRUE(matcher.advance(token));
+      }
     }
     std::int64_t num_preemptions = 0;
     for (int trial = 0; trial < 6; ++trial) {

@@ -6,6 +6,8 @@
 #include <limits>
 #include <map>
 
+#include "engine/constraint/constraint.h"
+
 namespace redline {
 namespace {
 
@@ -53,6 +55,33 @@ TEST(Argmax, RefusesNanAndInfinityWhereverTheyStand) {
     v[at] = -kInf;
     EXPECT_EQ(argmax(v), at == 0 ? 1 : 0);
   }
+}
+
+TEST(Sampler, AMaskRulesBeforeEverythingElse) {
+  TokenMask mask(6);
+  for (const std::int32_t token : {2, 3}) mask.set(token);
+  const std::vector<float> logits = {9, 8, 1, 2, 7, 5, 6};
+  SamplingParams params{.logit_bias = {{0, 100.0f}}, .num_logprobs = 1};
+  const Tokens end = {4};
+  for (const float temperature : {0.0f, 2.0f}) {
+    params.temperature = temperature;
+    Sampler sampler(params, 0, {}, end);
+    for (int i = 0; i < 100; ++i) {
+      std::vector<float> row = logits;
+      const auto choice = sampler.sample(row, &mask, false);
+      EXPECT_TRUE(mask.has(choice.token)) << choice.token;
+      ASSERT_EQ(choice.logprobs.size(), 2u);
+      EXPECT_EQ(choice.logprobs[1].token, 0) << "logprobs are of the whole vocabulary";
+      row = logits;
+      const auto last = sampler.sample(row, &mask, true);
+      EXPECT_TRUE(mask.has(last.token) || last.token == 4) << last.token;
+    }
+  }
+  std::vector<float> broken = {9, std::nanf(""), 1, 2, 7, 5, 6};
+  EXPECT_EQ(Sampler(params, 0, {}, end).sample(broken, &mask, true).token, -1) << "behind the mask too";
+  std::vector<float> row = logits;
+  params.ignore_eos = true, params.temperature = 0;
+  EXPECT_EQ(Sampler(params, 0, {}, end).sample(row, &mask, true).token, 3);
 }
 
 TEST(Sampler, IsGreedyByDefault) { EXPECT_EQ(sample_once({}, {0, 3, 1}), 1); }

@@ -148,7 +148,7 @@ class Errors(unittest.TestCase):
         self.assertEqual(SERVER.ask("GET", "/v1/completions/")[0], 404)
 
     def test_what_is_not_served_says_so(self):
-        for field, value in {"response_format": {"type": "json_object"}, "grammar": "root ::= x", "suffix": "y"}.items():
+        for field, value in {"prompt_logprobs": 1, "suffix": "y"}.items():
             self.assertEqual(self.refused("/v1/completions", {"prompt": "x", field: value}, 400, field)["code"], "unsupported")
 
     def test_messages_that_are_none(self):

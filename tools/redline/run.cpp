@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/chat_prompt.h"
+#include "engine/constraint/constraint_compiler.h"
 #include "tools/redline/command.h"
 #include "tools/redline/session.h"
 
@@ -18,6 +19,7 @@ struct RunFlags {
   std::string model;
   std::optional<std::string> prompt;
   std::string file, prompt_tokens, system, trace;
+  std::string json_schema, grammar_file;
   bool raw = false, json = false;
   std::int32_t num_logprobs = -1;
   ModelFlags model_flags;
@@ -46,6 +48,25 @@ std::vector<std::int32_t> prompt_ids(const RunFlags& flags, const LoadedModel& m
   return chat.tokens(messages);
 }
 
+/// What the answer must look like; null: anything. Throws std::runtime_error naming the file.
+std::shared_ptr<Constraint> constraint_of(const RunFlags& flags, const LoadedModel& model) {
+  if (flags.json_schema.empty() && flags.grammar_file.empty()) return nullptr;
+  ConstraintCompiler compiler(tokenizer_of(model));
+  const bool inline_schema = flags.json_schema.find_first_not_of(" \t\r\n") == flags.json_schema.find('{');
+  const std::string source = !flags.grammar_file.empty() ? flags.grammar_file
+                             : inline_schema             ? "--json-schema"
+                                                         : flags.json_schema;
+  try {
+    if (!flags.grammar_file.empty()) return compiler.gbnf(read_file(flags.grammar_file));
+    return compiler.json_schema(
+        Json::parse(inline_schema ? flags.json_schema : read_file(flags.json_schema)));
+  } catch (const GrammarError& error) {
+    throw std::runtime_error(source + ": " + error.what());
+  } catch (const Json::parse_error& error) {
+    throw std::runtime_error(source + ": no JSON at byte " + std::to_string(error.byte));
+  }
+}
+
 // `tokenizer` may be null: then the tokens have no text.
 Json logprobs_json(const Tokenizer* tokenizer, const Reply& answer) {
   Json tokens = Json::array();
@@ -67,12 +88,15 @@ Json logprobs_json(const Tokenizer* tokenizer, const Reply& answer) {
 int run(const RunFlags& flags) {
   if ((flags.prompt ? 1 : 0) + (flags.file.empty() ? 0 : 1) + (flags.prompt_tokens.empty() ? 0 : 1) > 1)
     throw UsageError("--prompt, --file and --prompt-tokens exclude each other");
+  if (!flags.json_schema.empty() && !flags.grammar_file.empty())
+    throw UsageError("--json-schema and --grammar-file exclude each other");
   Request request;
   request.sampling = flags.sampling.sampling();
   request.sampling.num_logprobs = flags.num_logprobs;
   const std::string text = flags.prompt_tokens.empty() ? prompt_text(flags) : "";
   Session session(load_model(flags.model, flags.model_flags), flags.cache.options, flags.trace);
   request.prompt = prompt_ids(flags, session.model(), text);
+  request.constraint = constraint_of(flags, session.model());
 
   Json result{{"model", model_name(flags.model)}};
   if (flags.json) result["prompt_token_ids"] = request.prompt;
@@ -110,6 +134,8 @@ Action declare_run(Flags& flags) {
              values->prompt_tokens);
   flags.text("--system", "TEXT", "A system message before the prompt", values->system);
   flags.flag("--raw", "Do not apply the model's chat template", values->raw);
+  flags.text("--json-schema", "FILE|JSON", "Answer with JSON that this schema accepts", values->json_schema);
+  flags.text("--grammar-file", "FILE", "Answer with a text of this GBNF grammar", values->grammar_file);
   values->sampling.add_to(flags);
   flags.number("--logprobs", "With --json: each token's log-probability and the N likeliest",
                values->num_logprobs, 0, 20);

@@ -17,12 +17,12 @@ namespace redline {
 /// Builds JSON's parts in one grammar; those that are used again become rules. Between tokens white space is
 /// bounded (a space, or one or two line breaks and up to 20 blanks), and numbers have at most 16 digits, so
 /// that no model can go on in them without end.
-class JsonText {
+class JsonGrammar {
  public:
   using Expression = Grammar::Expression;
 
   /// Keeps a reference to `grammar`.
-  explicit JsonText(Grammar& grammar) : grammar_(grammar) {}
+  explicit JsonGrammar(Grammar& grammar) : grammar_(grammar) {}
 
   Expression space();
   /// A string of `min` to `max` characters, however they are escaped.

@@ -1,4 +1,4 @@
-#include "engine/constraint/json_text.h"
+#include "engine/constraint/json_grammar.h"
 
 #include <algorithm>
 
@@ -12,7 +12,7 @@ std::vector<CodePointRange> unescaped() { return {{' ', '!'}, {'#', '['}, {']', 
 }  // namespace
 
 template <typename Make>
-JsonText::Expression JsonText::shared(const std::string& name, Make make) {
+JsonGrammar::Expression JsonGrammar::shared(const std::string& name, Make make) {
   const auto found = rules_.find(name);
   if (found != rules_.end()) return grammar_.call(found->second);
   const Grammar::Rule rule = grammar_.add_rule(name);
@@ -21,7 +21,7 @@ JsonText::Expression JsonText::shared(const std::string& name, Make make) {
   return grammar_.call(rule);
 }
 
-JsonText::Expression JsonText::space() {
+JsonGrammar::Expression JsonGrammar::space() {
   return shared("space", [this] {
     const Expression lines = grammar_.repeat(grammar_.bytes("\n"), 1, 2);
     const Expression blanks = grammar_.repeat(grammar_.characters({{' ', ' '}, {'\t', '\t'}}), 0, 20);
@@ -29,11 +29,11 @@ JsonText::Expression JsonText::space() {
   });
 }
 
-JsonText::Expression JsonText::quoted(Expression content) {
+JsonGrammar::Expression JsonGrammar::quoted(Expression content) {
   return grammar_.sequence({grammar_.bytes("\""), content, grammar_.bytes("\"")});
 }
 
-JsonText::Expression JsonText::string(std::uint32_t min, std::uint32_t max) {
+JsonGrammar::Expression JsonGrammar::string(std::uint32_t min, std::uint32_t max) {
   const std::string limits = min == 0 && max == Grammar::kUnbounded
                                  ? ""
                                  : " of " + std::to_string(min) + " to " + std::to_string(max);
@@ -63,7 +63,7 @@ JsonText::Expression JsonText::string(std::uint32_t min, std::uint32_t max) {
   });
 }
 
-JsonText::Expression JsonText::characters(const std::vector<CodePointRange>& ranges) {
+JsonGrammar::Expression JsonGrammar::characters(const std::vector<CodePointRange>& ranges) {
   std::vector<CodePointRange> excluded = complement(ranges);
   const std::vector<CodePointRange> escaped = {{0, 0x1F}, {'"', '"'}, {'\\', '\\'}};
   std::vector<Expression> ways;
@@ -83,7 +83,7 @@ JsonText::Expression JsonText::characters(const std::vector<CodePointRange>& ran
 }
 
 // `names` are sorted, and agree in their first `depth` characters.
-JsonText::Expression JsonText::other_than(const std::vector<std::u32string>& names, std::size_t depth) {
+JsonGrammar::Expression JsonGrammar::other_than(const std::vector<std::u32string>& names, std::size_t depth) {
   const auto rest = [this] {
     return grammar_.repeat(characters({{0, kLastCodePoint}}), 0, Grammar::kUnbounded);
   };
@@ -105,7 +105,7 @@ JsonText::Expression JsonText::other_than(const std::vector<std::u32string>& nam
   return grammar_.choice(std::move(ways));
 }
 
-JsonText::Expression JsonText::string_other_than(std::span<const std::string> names) {
+JsonGrammar::Expression JsonGrammar::string_other_than(std::span<const std::string> names) {
   std::vector<std::u32string> sorted;
   for (const std::string& name : names) {
     std::u32string& characters = sorted.emplace_back();
@@ -121,7 +121,7 @@ JsonText::Expression JsonText::string_other_than(std::span<const std::string> na
   return quoted(other_than(sorted, 0));
 }
 
-JsonText::Expression JsonText::integer() {
+JsonGrammar::Expression JsonGrammar::integer() {
   return shared("integer", [this] {
     const Expression digit = grammar_.characters({{'0', '9'}});
     return grammar_.sequence(
@@ -131,7 +131,7 @@ JsonText::Expression JsonText::integer() {
   });
 }
 
-JsonText::Expression JsonText::number() {
+JsonGrammar::Expression JsonGrammar::number() {
   return shared("number", [this] {
     const Expression digit = grammar_.characters({{'0', '9'}});
     const Expression sign = grammar_.optional(grammar_.characters({{'+', '+'}, {'-', '-'}}));
@@ -142,14 +142,17 @@ JsonText::Expression JsonText::number() {
   });
 }
 
-JsonText::Expression JsonText::comma() { return grammar_.sequence({space(), grammar_.bytes(","), space()}); }
+JsonGrammar::Expression JsonGrammar::comma() {
+  return grammar_.sequence({space(), grammar_.bytes(","), space()});
+}
 
-JsonText::Expression JsonText::member(Expression key, Expression value) {
+JsonGrammar::Expression JsonGrammar::member(Expression key, Expression value) {
   return grammar_.sequence({key, grammar_.bytes(":"), space(), value});
 }
 
-JsonText::Expression JsonText::list(char open, char close, const std::vector<Expression>& parts,
-                                    std::optional<Expression> more, std::uint32_t min, std::uint32_t max) {
+JsonGrammar::Expression JsonGrammar::list(char open, char close, const std::vector<Expression>& parts,
+                                          std::optional<Expression> more, std::uint32_t min,
+                                          std::uint32_t max) {
   std::vector<Expression> sequence = {grammar_.bytes(std::string(1, open)), space()};
   for (std::size_t i = 0; i < parts.size(); ++i) {
     if (i > 0) sequence.push_back(comma());
@@ -172,16 +175,16 @@ JsonText::Expression JsonText::list(char open, char close, const std::vector<Exp
   return grammar_.sequence(std::move(sequence));
 }
 
-JsonText::Expression JsonText::object() {
+JsonGrammar::Expression JsonGrammar::object() {
   return shared("object",
                 [this] { return list('{', '}', {}, member(string(), value()), 0, Grammar::kUnbounded); });
 }
 
-JsonText::Expression JsonText::array() {
+JsonGrammar::Expression JsonGrammar::array() {
   return shared("array", [this] { return list('[', ']', {}, value(), 0, Grammar::kUnbounded); });
 }
 
-JsonText::Expression JsonText::value() {
+JsonGrammar::Expression JsonGrammar::value() {
   return shared("value", [this] {
     return grammar_.choice({string(), number(), object(), array(), grammar_.bytes("true"),
                             grammar_.bytes("false"), grammar_.bytes("null")});
