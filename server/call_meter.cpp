@@ -16,15 +16,31 @@ double seconds(std::int64_t ns) { return static_cast<double>(ns) * 1e-9; }
 
 }  // namespace
 
-CallMeter::CallMeter(AnswerTotals& totals) : totals_(totals), arrival_ns_(now_ns()) {}
+TenantTotals& AnswerTotals::of_tenant(const std::string& tenant) {
+  const auto found = tenants.find(tenant);
+  if (found != tenants.end()) return found->second;
+  return tenants[tenants.size() < kMaxTenants ? tenant : "other"];
+}
+
+CallMeter::CallMeter(AnswerTotals& totals, std::string tenant)
+    : totals_(totals), tenant_(std::move(tenant)), arrival_ns_(now_ns()) {}
 
 CallMeter::~CallMeter() {
   if (!generation_) return;
+  TenantTotals& tenant = totals_.of_tenant(tenant_);
   for (const auto& prompt : answers_)
-    for (const Answer& answer : prompt)
+    for (const Answer& answer : prompt) {
+      ++tenant.num_requests;
       if (!answer.ended) ++totals_.num_ended[static_cast<std::size_t>(FinishReason::kAborted)];
-  // Those that were on their way.
-  totals_.num_generated_tokens += generation_->usage().generated_tokens - num_generated_tokens_;
+    }
+  const RequestUsage usage = generation_->usage();
+  totals_.num_generated_tokens += usage.generated_tokens - num_generated_tokens_;  // those on their way
+  tenant.num_prompt_tokens += num_prompt_tokens_;
+  tenant.num_generated_tokens += usage.generated_tokens;
+  for (const Counts* counts : {&usage.prefill, &usage.decode}) {
+    tenant.flops += counts->executed_flops();
+    tenant.bytes += counts->min_bytes() + counts->wasted_bytes;
+  }
 }
 
 void CallMeter::begin(const std::vector<Request>& requests, const Generation& generation) {
@@ -50,7 +66,9 @@ void CallMeter::add_tokens(const Generation::Piece& piece, Answer& answer) {
     totals_.inter_token_latency.observe(seconds(time_ns - answer.last_token_ns));
   }
   answer.last_token_ns = time_ns;
-  totals_.num_prompt_tokens += std::exchange(prompt_tokens_[piece.prompt], 0);
+  const std::int64_t num_prompt_tokens = std::exchange(prompt_tokens_[piece.prompt], 0);
+  totals_.num_prompt_tokens += num_prompt_tokens;
+  num_prompt_tokens_ += num_prompt_tokens;
   totals_.num_generated_tokens += std::ssize(piece.event.token_ids);
   num_generated_tokens_ += std::ssize(piece.event.token_ids);
 }

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "engine/request.h"
@@ -10,6 +12,12 @@
 #include "server/prometheus.h"
 
 namespace redline::server {
+
+/// What one tenant's calls came to. The tenants' sums are those of the engine once no call is under way.
+struct TenantTotals {
+  std::int64_t num_requests = 0, num_prompt_tokens = 0, num_generated_tokens = 0;
+  std::int64_t flops = 0, bytes = 0;  // executed, in vain or not; of bytes the compulsory kinds
+};
 
 /// All calls together. A request is one answer: a call for n answers to each of k prompts counts n k times.
 struct AnswerTotals {
@@ -22,6 +30,11 @@ struct AnswerTotals {
   std::int64_t num_prompt_tokens = 0;  // of prompts that got a token
   std::int64_t num_generated_tokens = 0;
   std::array<std::int64_t, 5> num_ended{};  // by FinishReason
+
+  /// At most so many tenants have a place of their own; "other" is that of all who come later.
+  static constexpr std::size_t kMaxTenants = 64;
+  std::map<std::string, TenantTotals> tenants;
+  TenantTotals& of_tenant(const std::string& tenant);
 };
 
 /// One call, from its arrival to its end. Answers that have not ended when it is destroyed were aborted: the
@@ -29,7 +42,7 @@ struct AnswerTotals {
 class CallMeter {
  public:
   /// The call has arrived. `totals` outlive it.
-  explicit CallMeter(AnswerTotals& totals);
+  explicit CallMeter(AnswerTotals& totals, std::string tenant = "default");
   ~CallMeter();
   CallMeter(const CallMeter&) = delete;
   CallMeter& operator=(const CallMeter&) = delete;
@@ -48,11 +61,12 @@ class CallMeter {
   void add_end(const Generation::Piece& piece, Answer& answer);
 
   AnswerTotals& totals_;
+  const std::string tenant_;
   const std::int64_t arrival_ns_;
   const Generation* generation_ = nullptr;
-  std::vector<std::vector<Answer>> answers_;  // by prompt
-  std::vector<std::int64_t> prompt_tokens_;   // likewise; 0 once counted
-  std::int64_t num_generated_tokens_ = 0;     // counted
+  std::vector<std::vector<Answer>> answers_;                       // by prompt
+  std::vector<std::int64_t> prompt_tokens_;                        // likewise; 0 once counted
+  std::int64_t num_prompt_tokens_ = 0, num_generated_tokens_ = 0;  // counted
 };
 
 }  // namespace redline::server

@@ -59,6 +59,8 @@ RequestUsage Generation::usage() const {
     sum.prompt_tokens += each.prompt_tokens;
     sum.cached_tokens += each.cached_tokens;
     sum.generated_tokens += each.generated_tokens;
+    sum.prefill += each.prefill;
+    sum.decode += each.decode;
   }
   return sum;
 }

@@ -26,7 +26,7 @@ class Generation {
   asio::awaitable<std::vector<Piece>> next();
   /// Ends the answers; next() then tells.
   void abort();
-  /// Prompt, cached and generated tokens of all requests so far.
+  /// Tokens and work of all requests so far; no times.
   RequestUsage usage() const;
   /// The same of one request.
   RequestUsage usage(std::size_t prompt) const { return streams_[prompt]->usage(); }

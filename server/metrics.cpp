@@ -167,6 +167,24 @@ void add_answers(MetricsPage& page, const AnswerTotals& answers) {
   page.begin("redline_requests_total", "counter", "Answers that ended, by reason.");
   for (const FinishReason reason : kReasons)
     page.sample({{"finish_reason", name(reason)}}, answers.num_ended[static_cast<std::size_t>(reason)]);
+  const struct {
+    const char *name, *help;
+    std::int64_t TenantTotals::*total;
+  } kTenantTotals[] = {
+      {"redline_tenant_requests_total", "Answers of ended calls, by tenant.", &TenantTotals::num_requests},
+      {"redline_tenant_prompt_tokens_total", "Prompt tokens of ended calls, by tenant.",
+       &TenantTotals::num_prompt_tokens},
+      {"redline_tenant_generated_tokens_total", "Generated tokens of ended calls, by tenant.",
+       &TenantTotals::num_generated_tokens},
+      {"redline_tenant_flops_total", "Floating-point operations executed for ended calls, by tenant.",
+       &TenantTotals::flops},
+      {"redline_tenant_bytes_total", "Compulsory memory traffic executed for ended calls, by tenant.",
+       &TenantTotals::bytes}};
+  for (const auto& each : kTenantTotals) {
+    page.begin(each.name, "counter", each.help);
+    for (const auto& [tenant, totals] : answers.tenants)
+      page.sample({{"tenant", tenant}}, totals.*each.total);
+  }
   page.histogram("redline_time_to_first_token_seconds", "From a call's arrival to an answer's first token.",
                  answers.time_to_first_token);
   page.histogram("redline_inter_token_latency_seconds", "From an answer's token to its next one.",

@@ -23,7 +23,9 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/server"))
-from serve_test import KEY, REDLINE, Server
+from serving import REDLINE, Server
+
+KEY = "secret-key"
 
 RULES = ROOT / "deploy/prometheus/redline.rules.yml"
 DASHBOARD = json.loads((ROOT / "deploy/grafana/redline.json").read_text())

@@ -23,6 +23,8 @@ from webdriver import Browser
 
 KEY = "secret-key"
 
+KEY = "secret-key"
+
 MORE_CONTRAST = 4.5, 3  # WCAG 2.2 AA: text, graphics
 CONTRAST = """
   const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+#include <utility>
+
 namespace redline::server {
 namespace {
 
@@ -151,6 +155,28 @@ TEST(LiveMeter, StepsAreHandedOutOnceInOrderAndTheOldestAreForgotten) {
   ASSERT_EQ(kept.size(), LiveMeter::kNumPoints);
   EXPECT_EQ(kept.front().serial, 1005 - std::ssize(kept) + 1);
   EXPECT_EQ(kept.back().serial, 1005);
+}
+
+TEST(LiveMeter, ReadersSeeWholeSteps) {
+  Engine engine;
+  std::atomic<bool> done = false;
+  std::thread reader([&] {
+    std::int64_t last_flops = 0, last_serial = 0;
+    while (!done) {
+      const LiveReading reading = engine.meter.read(77 * kSecond, true);
+      const Counts& counts = reading.totals[kDecode].counts;
+      EXPECT_EQ(counts.flops[0], 3 * counts.tokens);
+      EXPECT_EQ(reading.iteration_tokens.count(), counts.tokens);
+      EXPECT_GE(counts.flops[0], std::exchange(last_flops, counts.flops[0]));
+      for (const StepPoint& point : engine.meter.steps_since(last_serial)) {
+        EXPECT_GT(point.serial, std::exchange(last_serial, point.serial));
+        EXPECT_EQ(point.useful_flops, 3);
+      }
+    }
+  });
+  for (int i = 0; i < 20'000; ++i) engine.step(kSecond / 100, 3);
+  done = true;
+  reader.join();
 }
 
 TEST(LiveMeter, ItsOwnCostIsThatOfOperationsAndSequences) {

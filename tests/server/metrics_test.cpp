@@ -117,6 +117,14 @@ TEST_F(MetricsText, SensorsThatSayNothingHaveNoSamples) {
   EXPECT_EQ(value("redline_device_energy_joules_total"), "12.5");
 }
 
+TEST_F(MetricsText, TenantsBeyondThoseThatHaveAPlaceShareOne) {
+  for (int i = 0; i < 100'000; ++i) answers_.of_tenant("tenant " + std::to_string(i)).num_requests += 1;
+  answers_.of_tenant("tenant 3").num_requests += 10;
+  EXPECT_EQ(answers_.tenants.size(), AnswerTotals::kMaxTenants + 1);
+  EXPECT_EQ(value("redline_tenant_requests_total{tenant=\"tenant 3\"}"), "11");
+  EXPECT_EQ(value("redline_tenant_requests_total{tenant=\"other\"}"), std::to_string(100'000 - 64));
+}
+
 TEST_F(MetricsText, VllmsNamesShowTheSameNumbersWhereAskedFor) {
   answers_.num_generated_tokens = 12;
   answers_.num_ended[static_cast<std::size_t>(FinishReason::kLength)] = 3;

@@ -18,7 +18,9 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from serve_test import KEY, REDLINE, Server
+from serving import REDLINE, Server
+
+KEY = "secret-key"
 
 JSON_DOC = (pathlib.Path(__file__).resolve().parents[2] / "docs/json.md").read_text()
 
