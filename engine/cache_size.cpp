@@ -14,6 +14,9 @@ std::string mib(std::int64_t bytes) { return std::to_string((bytes + (1 << 20) -
 
 CacheSize plan_cache(const ModelConfig& config, const EngineOptions& options, std::int64_t available_bytes) {
   CacheSize size;
+  if (options.kv_dtype == DType::kQ8_0 && config.head_dim % 32 != 0)
+    throw std::runtime_error("a q8_0 cache takes heads of a multiple of 32 dimensions, the model's have " +
+                             std::to_string(config.head_dim) + ": --kv-dtype bf16 would do");
   size.cache.num_layers = static_cast<std::int32_t>(config.num_layers);
   size.cache.num_kv_heads = static_cast<std::int32_t>(config.num_kv_heads);
   size.cache.head_dim = static_cast<std::int32_t>(config.head_dim);
@@ -55,6 +58,8 @@ CacheSize plan_cache(const ModelConfig& config, const EngineOptions& options, st
 
 KvCache make_cache(KvCacheConfig config, Ops& ops) {
   config.tiles = ops.kv_tiles();
+  if (config.dtype == DType::kQ8_0 && config.tiles != KvTiles::kTransposed)
+    throw std::runtime_error("a q8_0 cache works on CPUs only: --kv-dtype bf16 would do");
   return KvCache(config, [&](std::size_t bytes) { return ops.allocate(bytes); });
 }
 

@@ -49,7 +49,7 @@ struct LoadedModel {
 };
 
 struct EngineOptions {
-  DType kv_dtype = DType::kBF16;  // or kF32
+  DType kv_dtype = DType::kBF16;  // or kF32; on CPUs kQ8_0
   std::int32_t block_size = 16;
   std::int64_t max_context = 0;  // longest sequence; 0: the model's own, as far as memory goes
   std::int64_t kv_memory_bytes =

@@ -114,7 +114,9 @@ struct WeightView {
 /// How K and V of one block and head lie. kTransposed, for vector units: in bf16, K as
 /// [head_dim / 2][block_size][2] and V as [block_size / 2][head_dim][2] (pairs meet in one 32-bit lane, of
 /// tokens' K by dimension and of V by token); in f32, K as [head_dim][block_size] and V as
-/// [block_size][head_dim]. kRowMajor, for matrix units: both as [block_size][head_dim].
+/// [block_size][head_dim]; in q8_0 the codes likewise, then f16 scales of 32 dimensions, K's as
+/// [head_dim / 32][block_size] and V's as [block_size][head_dim / 32]. kRowMajor, for matrix units: both as
+/// [block_size][head_dim], never q8_0.
 enum class KvTiles : std::uint8_t { kTransposed, kRowMajor };
 
 /// One layer of the paged cache. A block holds `block_size` tokens of all KV heads; a token's slot is
@@ -128,10 +130,11 @@ struct KvLayerView {
   int head_dim = 0;
   KvTiles tiles = KvTiles::kTransposed;
 
-  std::int64_t element_bytes() const { return dtype == DType::kF32 ? 4 : 2; }
-  std::int64_t tile_bytes() const { return element_bytes() * block_size * head_dim; }
+  /// Of a value, or of its code.
+  std::int64_t element_bytes() const { return dtype == DType::kF32 ? 4 : dtype == DType::kQ8_0 ? 1 : 2; }
+  std::int64_t tile_bytes() const { return row_bytes(dtype, head_dim) * block_size; }
   std::int64_t block_bytes() const { return 2 * tile_bytes() * num_kv_heads; }
-  std::int64_t bytes_per_token() const { return 2 * element_bytes() * head_dim * num_kv_heads; }
+  std::int64_t bytes_per_token() const { return 2 * row_bytes(dtype, head_dim) * num_kv_heads; }
   std::byte* k_tile(std::int64_t block, int head) const {
     return data + block * block_bytes() + 2 * head * tile_bytes();
   }
@@ -139,13 +142,20 @@ struct KvLayerView {
   /// Index of element (token offset in block, dimension) within a K tile / a V tile, in elements.
   std::int64_t k_index(int offset, int dim) const {
     if (tiles == KvTiles::kRowMajor) return std::int64_t{offset} * head_dim + dim;
-    return dtype == DType::kF32 ? std::int64_t{dim} * block_size + offset
-                                : (std::int64_t{dim / 2} * block_size + offset) * 2 + dim % 2;
+    return dtype != DType::kBF16 ? std::int64_t{dim} * block_size + offset
+                                 : (std::int64_t{dim / 2} * block_size + offset) * 2 + dim % 2;
   }
   std::int64_t v_index(int offset, int dim) const {
-    return dtype == DType::kF32 || tiles == KvTiles::kRowMajor
+    return dtype != DType::kBF16 || tiles == KvTiles::kRowMajor
                ? std::int64_t{offset} * head_dim + dim
                : (std::int64_t{offset / 2} * head_dim + dim) * 2 + offset % 2;
+  }
+  /// Of q8_0: bytes from the start of a K tile / a V tile to the scale of `group`, 32 dimensions.
+  std::int64_t k_scale(int offset, int group) const {
+    return std::int64_t{block_size} * head_dim + 2 * (std::int64_t{group} * block_size + offset);
+  }
+  std::int64_t v_scale(int offset, int group) const {
+    return std::int64_t{block_size} * head_dim + 2 * (std::int64_t{offset} * (head_dim / 32) + group);
   }
 };
 

@@ -15,7 +15,7 @@ struct KvCacheConfig {
   std::int32_t num_layers = 0;
   std::int32_t num_kv_heads = 0;
   std::int32_t head_dim = 0;
-  DType dtype = DType::kBF16;  // or kF32
+  DType dtype = DType::kBF16;  // or kF32, kQ8_0 (kTransposed, head_dim a multiple of 32)
   std::int32_t block_size = 16;
   std::int32_t num_blocks = 0;
   KvTiles tiles = KvTiles::kTransposed;

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/dtype.h"
+
 namespace redline::cpu {
 
 /// Keys are taken in segments of 256 aligned to absolute position: one softmax
@@ -27,7 +29,7 @@ struct KvHead {
   const std::int32_t* table = nullptr;
   int block_size = 0;
   int head_dim = 0;
-  bool bf16 = true;
+  DType dtype = DType::kBF16;
 };
 
 /// Query rows that share a KV head: num_tokens x num_heads <= kMaxTileRows,

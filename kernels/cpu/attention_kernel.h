@@ -37,10 +37,12 @@ class Attention {
     load_queries(tile, q);
     for (int segment = first; segment < last; ++segment) {
       float* into = segment == first ? state : segment_state;
-      if (tile.kv.bf16)
-        Segment<true>(tile, segment, wide).attend(q, weights, into);
+      if (tile.kv.dtype == DType::kBF16)
+        Segment<DType::kBF16>(tile, segment, wide).attend(q, weights, into);
+      else if (tile.kv.dtype == DType::kQ8_0)
+        Segment<DType::kQ8_0>(tile, segment, wide).attend(q, weights, into);
       else
-        Segment<false>(tile, segment, wide).attend(q, weights, into);
+        Segment<DType::kF32>(tile, segment, wide).attend(q, weights, into);
       if (segment > first) merge(tile, state, segment_state);
     }
   }
@@ -90,12 +92,17 @@ class Attention {
     }
   }
 
-  /// One segment of a tile. kPairs: the cache is bf16, whose rows of 32-bit
-  /// words hold two dimensions (K) or two tokens (V). Rows enough for several
-  /// register tiles share panels widened to f32 in the first-level cache; fewer
-  /// widen in registers.
-  template <bool kPairs>
+  /// One segment of a tile. A bf16 cache's rows of 32-bit words hold two
+  /// dimensions (K) or two tokens (V). Rows enough for several register tiles
+  /// share panels widened to f32 in the first-level cache; fewer widen in
+  /// registers. q8_0 always widens to the first-level cache, scales multiplied
+  /// in: a scale times a code is exact in f32.
+  template <DType kCache>
   class Segment {
+    static constexpr bool kPairs = kCache == DType::kBF16, kCodes = kCache == DType::kQ8_0;
+    // Of a row of K by token, or of V by dimension.
+    static constexpr int kElementBytes = kCodes ? 1 : 4;
+
    public:
     Segment(const AttentionTile& tile, int segment, float* wide)
         : tile_(tile),
@@ -110,13 +117,13 @@ class Attention {
       for (int i = 0; i < num_panels_ahead_; ++i) {
         const int key = first_key_ + 16 * i, offset = key % kv.block_size;
         const std::byte* k = kv.data + kv.table[key / kv.block_size] * kv.block_bytes;
-        k_[i] = k + offset * 4;
-        v_[i] = k + kv.tile_bytes + (kPairs ? 2 : 4) * offset * kv.head_dim;
+        k_[i] = k + offset * kElementBytes;
+        v_[i] = k + kv.tile_bytes + (kPairs ? 2 : kElementBytes) * offset * kv.head_dim;
       }
     }
 
     void attend(const float* q, float* weights, float* state) const {
-      if (kPairs && num_rows_ > L::kTileRows) {
+      if (kCodes || (kPairs && num_rows_ > L::kTileRows)) {
         score_wide(q, weights);
         softmax_rows(weights, state);
         weigh_wide(weights, state);
@@ -270,7 +277,10 @@ class Attention {
         const std::byte* k[kSegmentTokens / 16];
         for (int j = first; j < last; ++j) {
           float* to = wide_ + (j - first) * 16 * dim;
-          widen(k_[j], 4 * tile_.kv.block_size, dim / 2, to);
+          if constexpr (kCodes)
+            widen_keys(j, to);
+          else
+            widen(k_[j], 4 * tile_.kv.block_size, dim / 2, to);
           k[j - first] = reinterpret_cast<const std::byte*>(to);
         }
         score_all<false>(q, k, 64, first, last, scores);
@@ -282,10 +292,38 @@ class Attention {
       for (int i = 0; i < num_panels(); ++i) v[i] = reinterpret_cast<const std::byte*>(wide_ + i * 256);
       for (int panel = 0; panel < dim / 16; ++panel) {
         for (int i = first_panel_; i < num_panels(); ++i)
-          widen(v_[i] + 64 * panel, 4 * dim, 8, wide_ + i * 256);
+          if constexpr (kCodes)
+            widen_values(i, panel, wide_ + i * 256);
+          else
+            widen(v_[i] + 64 * panel, 4 * dim, 8, wide_ + i * 256);
         weigh_all<false>(weights, v, 64, panel, panel + 1, values);
       }
-      if (dim % 16 != 0) weigh_last_columns(weights, values);
+      if (kPairs && dim % 16 != 0) weigh_last_columns(weights, values);
+    }
+    int offset_of(int panel) const { return (first_key_ + 16 * panel) % tile_.kv.block_size; }
+    // The 16 keys of a panel, [dim][16].
+    void widen_keys(int panel, float* to) const {
+      const int dim = tile_.kv.head_dim, block = tile_.kv.block_size, offset = offset_of(panel);
+      const std::byte* codes = k_[panel];
+      const std::byte* scales = codes - offset + block * dim + 2 * offset;
+      const std::byte* next = k_[smaller(panel + 2, num_panels_ahead_ - 1)];
+      for (int first = 0; first < dim; first += 32, scales += 2 * block) {
+        const L scale = L::load_half(scales);
+        for (int i = 0; i < 32; ++i, codes += block, next += block, to += 16) {
+          L::prefetch(next);
+          (L::load_int8(codes) * scale).store(to);
+        }
+      }
+    }
+    // 16 dimensions of the 16 values of a panel, [token][16].
+    void widen_values(int panel, int column, float* to) const {
+      const int dim = tile_.kv.head_dim, offset = offset_of(panel), groups = dim / 32;
+      const std::byte* codes = v_[panel];
+      const std::byte* scales =
+          codes + (tile_.kv.block_size - offset) * dim + 2 * (offset * groups + column / 2);
+      codes += 16 * column;
+      for (int i = 0; i < 16; ++i, codes += dim, scales += 2 * groups, to += 16)
+        (L::load_int8(codes) * L::broadcast(L::half_at(scales))).store(to);
     }
 
     // V's last columns, fewer than 16, are padded to a panel first: to load 16

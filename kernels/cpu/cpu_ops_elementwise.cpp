@@ -63,7 +63,8 @@ void CpuOps::do_silu_mul(TensorView out, TensorView gate, TensorView up) {
 void CpuOps::do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                                   const KvLayerView& kv) {
   const RopeView& rope = transform.rope;
-  REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16, "the cache is f32 or bf16");
+  REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16 || kv.dtype == DType::kQ8_0,
+                "the cache is f32, bf16 or q8_0");
   for_each_row(qkv.rows, qkv.cols, [&](std::int64_t row) {
     const std::int64_t position = batch().positions[static_cast<std::size_t>(row)];
     const std::int64_t slot = batch().slots[static_cast<std::size_t>(row)];
@@ -88,7 +89,9 @@ void CpuOps::do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTran
          .head_dim = kv.head_dim,
          .rotary_dim = rope.rotary_dim,
          .block_size = kv.block_size,
-         .bf16 = kv.dtype == DType::kBF16});
+         .dtype = kv.dtype,
+         .k_scales = kv.k_tile(block, 0) + kv.k_scale(offset, 0),
+         .v_scales = kv.v_tile(block, 0) + kv.v_scale(offset, 0)});
   });
 }
 

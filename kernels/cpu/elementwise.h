@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/dtype.h"
+
 namespace redline::cpu {
 
 /// One token's row of rope_and_store_kv: query heads, then key heads, then value heads.
@@ -24,7 +26,9 @@ struct RopeTask {
   int head_dim = 0;
   int rotary_dim = 0;
   int block_size = 0;
-  bool bf16 = true;
+  DType dtype = DType::kBF16;
+  std::byte* k_scales = nullptr;  // of q8_0, likewise
+  std::byte* v_scales = nullptr;
 };
 
 struct ElementwiseKernels {

@@ -53,10 +53,10 @@ class Elementwise {
     const float* value = head + task.num_kv_heads * dim;
     for (int h = 0; h < task.num_kv_heads; ++h, head += dim, value += dim) {
       rotate(task, head);
-      if (task.bf16)
-        store_bf16(task, head, value, h * task.head_bytes);
-      else
-        store_f32(task, head, value, h * task.head_bytes);
+      const std::int64_t offset = h * task.head_bytes;
+      if (task.dtype == DType::kBF16) store_bf16(task, head, value, offset);
+      if (task.dtype == DType::kF32) store_f32(task, head, value, offset);
+      if (task.dtype == DType::kQ8_0) store_q8_0(task, head, value, offset);
     }
   }
 
@@ -117,6 +117,33 @@ class Elementwise {
     std::byte* k = task.k + offset;
     for (int i = 0; i < task.head_dim; ++i, k += task.block_size * 4) __builtin_memcpy(k, key + i, 4);
     __builtin_memcpy(task.v + offset, value, static_cast<std::size_t>(task.head_dim) * 4);
+  }
+  // As write_kv_row says.
+  static void store_q8_0(const RopeTask& task, const float* key, const float* value, std::int64_t offset) {
+    std::byte *k = task.k + offset, *k_scale = task.k_scales + offset;
+    std::byte *v = task.v + offset, *v_scale = task.v_scales + offset;
+    std::int8_t codes[32];
+    for (int first = 0; first < task.head_dim;
+         first += 32, k_scale += 2 * task.block_size, v_scale += 2, v += 32) {
+      quantize_32(key + first, codes, k_scale);
+      for (const std::int8_t code : codes) {
+        __builtin_memcpy(k, &code, 1);
+        k += task.block_size;
+      }
+      quantize_32(value + first, codes, v_scale);
+      __builtin_memcpy(v, codes, 32);
+    }
+  }
+  static void quantize_32(const float* x, std::int8_t* codes, std::byte* scale) {
+    const L zero = L::broadcast(0), half[2] = {L::load(x), L::load(x + 16)};
+    const L largest = L::max(L::max(half[0], zero - half[0]), L::max(half[1], zero - half[1]));
+    const float rounded = L::store_half(largest.largest() / 127, scale);
+    const L inverse = L::broadcast(rounded > 0 ? 1 / rounded : 0), most = L::broadcast(127);
+    const L nearest = L::broadcast(12582912);  // 1.5 * 2^23: below it no fraction is left
+    float integers[32];
+    for (int i = 0; i < 2; ++i)
+      L::min(L::max((half[i] * inverse + nearest) - nearest, zero - most), most).store(integers + 16 * i);
+    for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::int8_t>(integers[i]);
   }
 };
 

@@ -37,6 +37,25 @@ struct Lanes {
     _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
   }
 
+  static Lanes load_int8(const void* p) {
+    const auto* bytes = static_cast<const char*>(p);
+    return {widened(bytes), widened(bytes + 8)};
+  }
+  static Lanes load_half(const void* p) {
+    const auto* halves = static_cast<const __m128i*>(p);
+    return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+  }
+  static float half_at(const void* p) {
+    short bits;
+    __builtin_memcpy(&bits, p, 2);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_set1_epi16(bits)));
+  }
+  static float store_half(float x, void* p) {
+    const __m128i half = _mm_cvtps_ph(_mm_set_ss(x), 0);
+    __builtin_memcpy(p, &half, 2);
+    return _mm_cvtss_f32(_mm_cvtph_ps(half));
+  }
+
   friend Lanes operator+(Lanes a, Lanes b) {
     return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
   }
@@ -76,6 +95,10 @@ struct Lanes {
   static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
  private:
+  static __m256 widened(const char* bytes) {
+    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+  }
   static __m256i mask(int count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }

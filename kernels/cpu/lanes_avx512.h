@@ -41,6 +41,23 @@ struct Lanes {
     _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
   }
 
+  static Lanes load_int8(const void* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))))};
+  }
+  static Lanes load_half(const void* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
+  }
+  static float half_at(const void* p) {
+    short bits;
+    __builtin_memcpy(&bits, p, 2);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_set1_epi16(bits)));
+  }
+  static float store_half(float x, void* p) {
+    const __m128i half = _mm_cvtps_ph(_mm_set_ss(x), 0);
+    __builtin_memcpy(p, &half, 2);
+    return _mm_cvtss_f32(_mm_cvtph_ps(half));
+  }
+
   friend Lanes operator+(Lanes a, Lanes b) { return {_mm512_add_ps(a.lanes, b.lanes)}; }
   friend Lanes operator-(Lanes a, Lanes b) { return {_mm512_sub_ps(a.lanes, b.lanes)}; }
   friend Lanes operator*(Lanes a, Lanes b) { return {_mm512_mul_ps(a.lanes, b.lanes)}; }

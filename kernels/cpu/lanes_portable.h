@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/convert.h"
+
 namespace redline::cpu {
 namespace {
 
@@ -35,6 +37,29 @@ struct Lanes {
   }
   void store_first(float* p, int count) const {
     for (int i = 0; i < 16 && i < count; ++i) p[i] = four[i / 4][i % 4];
+  }
+
+  /// Of 16 signed bytes, of 16 f16.
+  static Lanes load_int8(const void* p) {
+    float lanes[16];
+    for (int i = 0; i < 16; ++i) lanes[i] = static_cast<float>(static_cast<const std::int8_t*>(p)[i]);
+    return load(lanes);
+  }
+  static Lanes load_half(const void* p) {
+    float lanes[16];
+    for (int i = 0; i < 16; ++i) lanes[i] = half_at(static_cast<const char*>(p) + 2 * i);
+    return load(lanes);
+  }
+  static float half_at(const void* p) {
+    std::uint16_t half;
+    std::memcpy(&half, p, sizeof half);
+    return f16_to_f32(half);
+  }
+  /// Rounds x to f16 (nearest even), stores that and returns it.
+  static float store_half(float x, void* p) {
+    const std::uint16_t half = f32_to_f16(x);
+    std::memcpy(p, &half, sizeof half);
+    return f16_to_f32(half);
   }
 
   /// Of 16 pairs of bf16: the first of each, the second of each.

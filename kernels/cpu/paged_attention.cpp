@@ -33,7 +33,9 @@ PagedAttention::PagedAttention(const AttentionKernels& kernels, ThreadPool& pool
 
 void PagedAttention::run(const BatchView& batch, TensorView out, TensorView qkv, int num_q_heads,
                          const KvLayerView& kv, float scale, int window) {
-  REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16, "the cache is f32 or bf16");
+  REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16 || kv.dtype == DType::kQ8_0,
+                "the cache is f32, bf16 or q8_0");
+  REDLINE_CHECK(kv.dtype != DType::kQ8_0 || kv.head_dim % 32 == 0, "q8_0 of whole blocks");
   REDLINE_CHECK(kv.block_size % 16 == 0, "blocks of a multiple of 16 tokens");
   REDLINE_CHECK(kv.head_dim % 2 == 0 && kv.head_dim <= kMaxHeadDim, "an even head dim of at most 256");
   make_tiles(batch, out, qkv, num_q_heads, kv, scale, window);
@@ -62,7 +64,7 @@ void PagedAttention::make_tiles(const BatchView& batch, TensorView out, TensorVi
                         .table = batch.block_tables.data() + s.table_start,
                         .block_size = kv.block_size,
                         .head_dim = kv.head_dim,
-                        .bf16 = kv.dtype == DType::kBF16};
+                        .dtype = kv.dtype};
       for (int token = 0; token < s.num_new; token += tokens)
         for (int head = 0; head < group; head += heads) {
           const std::int64_t column = (std::int64_t{kv_head} * group + head) * kv.head_dim;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/convert.h"
+#include "kernels/kv_row.h"
 #include "kernels/ops.h"
 
 namespace redline {
@@ -153,19 +154,6 @@ class BasicReferenceOps final : public Ops {
     std::copy(head + rope.rotary_dim, head + head_dim, out + rope.rotary_dim);
   }
 
-  static void store(const KvLayerView& kv, std::byte* tile, std::int64_t index, float value) {
-    const std::uint16_t rounded = f32_to_bf16(value);
-    if (kv.dtype == DType::kF32)
-      std::memcpy(tile + 4 * index, &value, 4);
-    else
-      std::memcpy(tile + 2 * index, &rounded, 2);
-  }
-  static float load(const KvLayerView& kv, const std::byte* tile, std::int64_t index) {
-    float value;
-    dequantize_row(kv.dtype, tile + kv.element_bytes() * index, 1, &value);
-    return value;
-  }
-
   // `num_heads` heads of `head_dim`, each by itself or as one vector.
   static void norm_heads(float* heads, int num_heads, int head_dim, const float* weight,
                          const QkvTransform& transform) {
@@ -177,7 +165,6 @@ class BasicReferenceOps final : public Ops {
 
   void do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTransform& transform,
                             const KvLayerView& kv) override {
-    REDLINE_CHECK(kv.dtype == DType::kF32 || kv.dtype == DType::kBF16, "the cache is f32 or bf16");
     const int d = kv.head_dim;
     std::vector<float> rotated(static_cast<std::size_t>(d));
     for (std::int64_t t = 0; t < qkv.rows; ++t) {
@@ -198,10 +185,8 @@ class BasicReferenceOps final : public Ops {
         const float* k = q + (num_q_heads + h) * d;
         const float* v = k + kv.num_kv_heads * d;
         rotate(k, d, position, transform.rope, rotated.data());
-        for (int i = 0; i < d; ++i) {
-          store(kv, kv.k_tile(block, h), kv.k_index(offset, i), rotated[static_cast<std::size_t>(i)]);
-          store(kv, kv.v_tile(block, h), kv.v_index(offset, i), v[i]);
-        }
+        write_kv_row(kv, KvSide::kKey, kv.k_tile(block, h), offset, rotated.data());
+        write_kv_row(kv, KvSide::kValue, kv.v_tile(block, h), offset, v);
       }
     }
   }
@@ -219,7 +204,7 @@ class BasicReferenceOps final : public Ops {
       const std::byte* k = kv.k_tile(block_of(key), kv_head);
       Scalar& score = scores[static_cast<std::size_t>(key)];
       for (int i = 0; i < kv.head_dim; ++i)
-        score = fma(Scalar(q[i]), Scalar(load(kv, k, kv.k_index(key % kv.block_size, i))), score);
+        score = fma(Scalar(q[i]), Scalar(read_kv(kv, KvSide::kKey, k, key % kv.block_size, i)), score);
       score = score * Scalar(scale);
       max = std::max(max, score);
     }
@@ -231,7 +216,7 @@ class BasicReferenceOps final : public Ops {
       weights = weights + weight;
       for (int i = 0; i < kv.head_dim; ++i) {
         Scalar& element = sum[static_cast<std::size_t>(i)];
-        element = fma(weight, Scalar(load(kv, v, kv.v_index(key % kv.block_size, i))), element);
+        element = fma(weight, Scalar(read_kv(kv, KvSide::kValue, v, key % kv.block_size, i)), element);
       }
     }
     for (int i = 0; i < kv.head_dim; ++i)

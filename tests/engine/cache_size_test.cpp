@@ -52,5 +52,19 @@ TEST(CacheSize, AMemoryLimitIsKept) {
   EXPECT_EQ(size.max_context, 144);
 }
 
+TEST(CacheSize, BytesTakeHalfTheMemoryAndWholeBlocksOfDimensions) {
+  EngineOptions options;
+  options.kv_dtype = DType::kQ8_0;
+  EXPECT_EQ(plan_cache(small_model(), options, 1 << 30).cache.bytes_per_block(), kBlock * 34 / 64);
+  ModelConfig narrow = small_model();
+  narrow.head_dim = 80;
+  try {
+    plan_cache(narrow, options, 1 << 30);
+    FAIL();
+  } catch (const std::runtime_error& e) {
+    EXPECT_NE(std::string(e.what()).find("80"), std::string::npos) << e.what();
+  }
+}
+
 }  // namespace
 }  // namespace redline

@@ -8,6 +8,7 @@
 
 #include "kernels/convert.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/kv_row.h"
 #include "tests/kernels/kernels_under_test.h"
 #include "tests/kernels/ragged_batch.h"
 
@@ -41,21 +42,14 @@ class Cache {
   void put(std::int64_t slot, const float* values) {
     const std::int64_t block = slot / view_.block_size;
     const int offset = static_cast<int>(slot % view_.block_size), d = view_.head_dim;
-    for (int h = 0; h < view_.num_kv_heads; ++h)
-      for (int i = 0; i < d; ++i) {
-        put_element(view_.k_tile(block, h), view_.k_index(offset, i), values[h * d + i]);
-        put_element(view_.v_tile(block, h), view_.v_index(offset, i),
-                    values[(view_.num_kv_heads + h) * d + i]);
-      }
+    for (int h = 0; h < view_.num_kv_heads; ++h) {
+      write_kv_row(view_, KvSide::kKey, view_.k_tile(block, h), offset, values + h * d);
+      write_kv_row(view_, KvSide::kValue, view_.v_tile(block, h), offset,
+                   values + (view_.num_kv_heads + h) * d);
+    }
   }
 
  private:
-  void put_element(std::byte* tile, std::int64_t index, float value) {
-    const std::uint16_t half = f32_to_bf16(value);
-    std::memcpy(tile + index * view_.element_bytes(),
-                view_.dtype == DType::kF32 ? static_cast<const void*>(&value) : &half,
-                static_cast<std::size_t>(view_.element_bytes()));
-  }
   KvLayerView view_;
   Buffer storage_;
 };
@@ -116,12 +110,13 @@ class CpuAttention : public ::testing::TestWithParam<cpu::KernelTable> {
 };
 
 constexpr Shape kShapes[] = {
-    {9, 3, 64, 16, DType::kBF16},      {7, 1, 32, 16, DType::kBF16},      {4, 4, 128, 32, DType::kBF16},
-    {14, 2, 64, 64, DType::kF32},      {2, 2, 40, 16, DType::kBF16},      {6, 3, 34, 32, DType::kF32},
-    {64, 1, 32, 16, DType::kBF16},     {5, 1, 2, 16, DType::kBF16},       {2, 1, 256, 48, DType::kBF16},
-    {8, 2, 80, 16, DType::kF32},       {9, 3, 64, 16, DType::kBF16, 1},   {7, 1, 32, 16, DType::kBF16, 31},
-    {6, 2, 40, 16, DType::kBF16, 17},  {14, 2, 64, 64, DType::kF32, 270}, {4, 4, 34, 32, DType::kF32, 16},
-    {3, 1, 128, 16, DType::kBF16, 300}};
+    {9, 3, 64, 16, DType::kBF16},       {7, 1, 32, 16, DType::kBF16},      {4, 4, 128, 32, DType::kBF16},
+    {14, 2, 64, 64, DType::kF32},       {2, 2, 40, 16, DType::kBF16},      {6, 3, 34, 32, DType::kF32},
+    {64, 1, 32, 16, DType::kBF16},      {5, 1, 2, 16, DType::kBF16},       {2, 1, 256, 48, DType::kBF16},
+    {8, 2, 80, 16, DType::kF32},        {9, 3, 64, 16, DType::kBF16, 1},   {7, 1, 32, 16, DType::kBF16, 31},
+    {6, 2, 40, 16, DType::kBF16, 17},   {14, 2, 64, 64, DType::kF32, 270}, {4, 4, 34, 32, DType::kF32, 16},
+    {3, 1, 128, 16, DType::kBF16, 300}, {9, 3, 64, 16, DType::kQ8_0},      {4, 2, 96, 32, DType::kQ8_0, 31},
+    {16, 1, 256, 48, DType::kQ8_0},     {64, 1, 32, 16, DType::kQ8_0, 300}};
 
 TEST_P(CpuAttention, EqualsTheReferenceOnRaggedBatches) {
   const std::vector<RaggedSequence> sequences = {
@@ -176,7 +171,8 @@ std::vector<float> rows_of(const std::vector<float>& out, const RaggedBatch& bat
 TEST_P(CpuAttention, GivesTheSameBitsHoweverTheWorkIsCut) {
   constexpr int kLength = 600;
   for (const Shape& shape : {Shape{3, 1, 64, 16, DType::kBF16}, Shape{7, 1, 32, 16, DType::kF32},
-                             Shape{3, 1, 64, 16, DType::kBF16, 37}, Shape{7, 1, 40, 16, DType::kF32, 270}}) {
+                             Shape{3, 1, 64, 16, DType::kBF16, 37}, Shape{7, 1, 40, 16, DType::kF32, 270},
+                             Shape{9, 3, 64, 16, DType::kQ8_0}, Shape{3, 1, 32, 16, DType::kQ8_0, 37}}) {
     const std::int64_t cols = shape.num_q_heads * shape.head_dim;
     const Tokens tokens(shape, kLength, random), other(shape, 300, random);
     const RaggedBatch whole({{.num_new = kLength}}, 16, 2, random);

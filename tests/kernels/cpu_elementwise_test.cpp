@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/lanes_math.h"
 #include "kernels/cpu/lanes_portable.h"
+#include "kernels/kv_row.h"
 #include "tests/kernels/kernels_under_test.h"
 #include "tests/kernels/ragged_batch.h"
 
@@ -88,12 +89,14 @@ TEST_P(CpuElementwise, RopeAndTheCacheEqualTheReference) {
     DType cache;
     bool bias = false, norm = false, norm_joins_heads = false;
   };
-  for (const Case& c : {Case{9, 3, 64, 64, 16, DType::kBF16}, Case{4, 2, 40, 40, 32, DType::kBF16},
-                        Case{2, 1, 80, 32, 16, DType::kF32}, Case{3, 3, 2, 2, 16, DType::kBF16},
-                        Case{7, 1, 128, 128, 64, DType::kF32}, Case{5, 1, 34, 34, 16, DType::kF32, true},
-                        Case{3, 1, 40, 0, 16, DType::kF32}, Case{6, 3, 34, 34, 16, DType::kF32, false, true},
-                        Case{3, 1, 18, 18, 16, DType::kBF16, true, true, true},
-                        Case{9, 3, 66, 20, 32, DType::kF32, false, true, true}}) {
+  for (const Case& c :
+       {Case{9, 3, 64, 64, 16, DType::kBF16}, Case{4, 2, 40, 40, 32, DType::kBF16},
+        Case{2, 1, 80, 32, 16, DType::kF32}, Case{3, 3, 2, 2, 16, DType::kBF16},
+        Case{7, 1, 128, 128, 64, DType::kF32}, Case{5, 1, 34, 34, 16, DType::kF32, true},
+        Case{3, 1, 40, 0, 16, DType::kF32}, Case{6, 3, 34, 34, 16, DType::kF32, false, true},
+        Case{3, 1, 18, 18, 16, DType::kBF16, true, true, true},
+        Case{9, 3, 66, 20, 32, DType::kF32, false, true, true}, Case{4, 2, 96, 96, 32, DType::kQ8_0},
+        Case{3, 1, 64, 32, 16, DType::kQ8_0, true, true}}) {
     const RaggedBatch batch(
         {{.num_cached = 5, .num_new = 40}, {.num_cached = 99, .num_new = 1}, {.num_new = 1}}, c.block_size, 2,
         random);
@@ -129,8 +132,12 @@ TEST_P(CpuElementwise, RopeAndTheCacheEqualTheReference) {
                     0.0f);
     }
     expect_close(rows[1], rows[0], c.norm ? 3e-6f : 1e-6f);
-    // A key near the middle of two bf16 may round either way; values are copied and must agree exactly.
-    const float tolerance = c.cache != DType::kF32 ? 0x1p-7f : c.norm ? 3e-6f : 1e-6f;  // one step of bf16
+    // A key near the middle of two bf16 or codes may round either way; values are copied and must agree
+    // exactly.
+    const float tolerance = c.cache == DType::kQ8_0   ? 0x1p-5f
+                            : c.cache == DType::kBF16 ? 0x1p-7f  // one step
+                            : c.norm                  ? 3e-6f
+                                                      : 1e-6f;
     for (std::int64_t block = 0; block < kv[0].num_blocks; ++block)
       for (int h = 0; h < c.num_kv_heads; ++h) {
         EXPECT_EQ(std::memcmp(kv[0].v_tile(block, h), kv[1].v_tile(block, h),
@@ -138,8 +145,9 @@ TEST_P(CpuElementwise, RopeAndTheCacheEqualTheReference) {
                   0);
         std::vector<float> k[2];
         for (int i = 0; i < 2; ++i) {
-          k[i].resize(static_cast<std::size_t>(c.block_size * c.head_dim));
-          dequantize_row(c.cache, kv[i].k_tile(block, h), c.block_size * c.head_dim, k[i].data());
+          for (int offset = 0; offset < c.block_size; ++offset)
+            for (int d = 0; d < c.head_dim; ++d)
+              k[i].push_back(read_kv(kv[i], KvSide::kKey, kv[i].k_tile(block, h), offset, d));
         }
         expect_close(k[1], k[0], tolerance);
       }

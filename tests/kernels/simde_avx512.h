@@ -47,11 +47,14 @@ inline simde__m512 int32_to_float(simde__m512i integers) {
 template <class Integers>
 inline simde__m512i widened(const Integers& integers) {
   simde__m512i_private out;
-  for (int i = 0; i < 16; ++i) out.u32[i] = integers[i];
+  for (int i = 0; i < 16; ++i) out.i32[i] = integers[i];
   return simde__m512i_from_private(out);
 }
 inline simde__m512i widened_u16(simde__m256i integers) {
   return widened(simde__m256i_to_private(integers).u16);
+}
+inline simde__m512i widened_i8(simde__m128i integers) {
+  return widened(simde__m128i_to_private(integers).i8);
 }
 inline simde__m512i widened_u8(simde__m128i integers) {
   return widened(simde__m128i_to_private(integers).u8);
@@ -66,3 +69,4 @@ inline simde__m512i widened_u8(simde__m128i integers) {
 #define _mm512_cvtepi32_ps(integers) redline::simde::int32_to_float(integers)
 #define _mm512_cvtepu16_epi32(integers) redline::simde::widened_u16(integers)
 #define _mm512_cvtepu8_epi32(integers) redline::simde::widened_u8(integers)
+#define _mm512_cvtepi8_epi32(integers) redline::simde::widened_i8(integers)

@@ -8,14 +8,17 @@ namespace redline {
 namespace {
 
 TEST(KvCache, BytesComputedBeforehandAreThoseOfTheLayers) {
-  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+  for (const DType dtype : {DType::kBF16, DType::kF32, DType::kQ8_0}) {
     const KvCacheConfig config{.num_layers = 3,
                                .num_kv_heads = 2,
                                .head_dim = 64,
                                .dtype = dtype,
                                .block_size = 16,
                                .num_blocks = 5};
-    EXPECT_EQ(config.bytes_per_token(), 2 * 3 * 2 * 64 * (dtype == DType::kF32 ? 4 : 2));
+    EXPECT_EQ(config.bytes_per_token(), 2 * 3 * 2 *
+                                            (dtype == DType::kF32    ? 256
+                                             : dtype == DType::kQ8_0 ? 68
+                                                                     : 128));
     const KvCache cache(config);
     ASSERT_EQ(cache.layers().size(), 3u);
     std::int64_t bytes = 0;

@@ -152,7 +152,8 @@ Action declare_bench(Flags& flags) {
   flags.sizes("-d,--n-depth", "With this many tokens cached before", values->depths, 0);
   flags.sizes("--batch", "This many sequences at once", values->batches, 1);
   flags.number("-r,--repetitions", "Measure each row this often", values->repetitions, 1, 1000000);
-  flags.dtype("--kv-dtype", "The cache's type: bf16 or f32", values->kv_dtype, {DType::kBF16, DType::kF32});
+  flags.dtype("--kv-dtype", "The cache's type: bf16, f32 or, on CPUs, q8_0", values->kv_dtype,
+              {DType::kBF16, DType::kF32, DType::kQ8_0});
   values->model_flags.add_to(flags);
   flags.flag("--json", "Print a JSON array of rows", values->json);
   return [values] { return bench(*values); };

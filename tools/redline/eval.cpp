@@ -187,7 +187,8 @@ Action declare_eval(Flags& flags) {
   flags.text("--base", "BASE.npy", "Compare with logits written before", values->base);
   flags.size("-c,--ctx", "Cut longer texts into windows of so many tokens (default: the model's context)",
              values->context, 1);
-  flags.dtype("--kv-dtype", "The cache's type: bf16 or f32", values->kv_dtype, {DType::kBF16, DType::kF32});
+  flags.dtype("--kv-dtype", "The cache's type: bf16, f32 or, on CPUs, q8_0", values->kv_dtype,
+              {DType::kBF16, DType::kF32, DType::kQ8_0});
   values->model_flags.add_to(flags);
   flags.flag("--json", "Print one JSON object", values->json);
   return [values] { return eval(*values); };

@@ -306,7 +306,8 @@ Action declare_inspect(Flags& flags) {
   flags.size("--depth", "Cached tokens before the token looked at (default: 0)", values->depth);
   flags.dtype("--dtype", "As if the weights were stored in this type (default: as the file does)",
               values->dtype);
-  flags.dtype("--kv-dtype", "The cache's type: bf16 or f32", values->kv_dtype, {DType::kBF16, DType::kF32});
+  flags.dtype("--kv-dtype", "The cache's type: bf16, f32 or, on CPUs, q8_0", values->kv_dtype,
+              {DType::kBF16, DType::kF32, DType::kQ8_0});
   flags.flag("--json", "Print one JSON object", values->json);
   return [values] { return inspect(*values); };
 }

@@ -74,7 +74,8 @@ ModelOptions ModelFlags::options() const {
 void CacheFlags::add_to(Flags& flags) {
   flags.size("-c,--ctx", "The longest sequence, in tokens (default: the model's own)", options.max_context,
              1);
-  flags.dtype("--kv-dtype", "The cache's type: bf16 or f32", options.kv_dtype, {DType::kBF16, DType::kF32});
+  flags.dtype("--kv-dtype", "The cache's type: bf16, f32 or, on CPUs, q8_0", options.kv_dtype,
+              {DType::kBF16, DType::kF32, DType::kQ8_0});
   flags.size("--kv-memory", "Bytes for the cache (default: enough for --ctx)", options.kv_memory_bytes, 1);
 }
 
