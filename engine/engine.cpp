@@ -149,6 +149,12 @@ std::unique_ptr<Stream> Engine::submit(Request request, std::function<void()> on
   return std::unique_ptr<Stream>(new Stream(core_->submit(std::move(request), std::move(on_event))));
 }
 
+std::int64_t Engine::save_session(std::span<const std::int32_t> tokens, const std::string& path) {
+  return core_->save_session(tokens, path);
+}
+
+std::int64_t Engine::load_session(const std::string& path) { return core_->load_session(path); }
+
 EngineStats Engine::stats() const { return core_->stats(); }
 
 std::int64_t Engine::max_context() const { return core_->max_context(); }

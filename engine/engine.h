@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "engine/model_config.h"
@@ -112,6 +113,14 @@ class Engine {
   /// `on_event`, where given, is called on the engine's thread whenever the stream has new events: it must
   /// return at once, and may outlive the stream.
   std::unique_ptr<Stream> submit(Request request, std::function<void()> on_event = {});
+  /// Writes K and V of the longest prefix of `tokens` that the prefix cache holds, in whole blocks, and
+  /// returns how many tokens those are. Throws std::runtime_error naming the file.
+  std::int64_t save_session(std::span<const std::int32_t> tokens, const std::string& path);
+  /// Puts what save_session wrote into the prefix cache: requests that begin with those tokens go on from
+  /// there, bit for bit as if they had computed it. Returns how many tokens that is. Throws ModelFileError
+  /// where the file is broken or of another model, cache type or backend, std::runtime_error where it does
+  /// not fit; then nothing has changed but the room that unused prefixes gave up.
+  std::int64_t load_session(const std::string& path);
   EngineStats stats() const;
   const LoadedModel& model() const { return *model_; }
   std::int64_t max_context() const;

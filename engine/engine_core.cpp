@@ -87,7 +87,8 @@ void EngineCore::run() {
         if (!scheduler_.has_work()) {
           last_step_end_ns_ = 0;
           inbox_->arrived.wait(lock, [this] {
-            return inbox_->stopping || !inbox_->submissions.empty() || !inbox_->aborts.empty();
+            return inbox_->stopping || !inbox_->submissions.empty() || !inbox_->aborts.empty() ||
+                   !inbox_->tasks.empty();
           });
         }
         if (inbox_->stopping) break;
@@ -127,13 +128,16 @@ void EngineCore::step() {
 void EngineCore::drain_inbox() {
   std::vector<Inbox::Submission> submissions;
   std::vector<std::shared_ptr<StreamState>> aborts;
+  std::vector<std::packaged_task<void()>> tasks;
   {
     const std::lock_guard lock(inbox_->mutex);
     submissions.swap(inbox_->submissions);
     aborts.swap(inbox_->aborts);
+    tasks.swap(inbox_->tasks);
   }
   for (Inbox::Submission& submission : submissions) begin(std::move(submission));
   for (const auto& stream : aborts) abort_job(stream);
+  for (auto& task : tasks) task();
 }
 
 void EngineCore::begin(Inbox::Submission submission) {

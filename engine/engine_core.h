@@ -5,8 +5,10 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -47,6 +49,7 @@ struct Inbox {
   std::condition_variable arrived;
   std::vector<Submission> submissions;
   std::vector<std::shared_ptr<StreamState>> aborts;
+  std::vector<std::packaged_task<void()>> tasks;  // to run between steps
   bool stopping = false;
   std::string failure;  // why the step thread ended, if it did
 };
@@ -58,6 +61,8 @@ class EngineCore {
 
   /// Requires a request that Engine::submit has checked.
   std::shared_ptr<StreamState> submit(Request request, std::function<void()> on_event);
+  std::int64_t save_session(std::span<const std::int32_t> tokens, const std::string& path);
+  std::int64_t load_session(const std::string& path);
   EngineStats stats() const;
   std::int64_t max_context() const { return max_context_; }
 
@@ -84,6 +89,8 @@ class EngineCore {
   void run();
   void step();
   void drain_inbox();
+  /// Waits for `task`, which the step thread runs; throws what it throws.
+  void run_between_steps(std::function<void()> task);
   void begin(Inbox::Submission submission);
   BatchView make_batch(const StepPlan& plan);
   void attribute(const StepPlan& plan, const StepCounts& counts, std::int64_t start_ns);

@@ -33,7 +33,6 @@ import tiny_model
 MODELS = {"tiny": {}, "null": dict(layers=1, hidden=32, heads=2, kv_heads=1, ffn=32)}
 NUM_REQUESTS = 200  # different ones, each with its own prompt, seed and length
 STALL_TOKENS, STALL_LOGPROBS = 4000, 20  # of the answers of those who stall: soon more than the sockets' buffers hold
-STALL_SECONDS = 38  # the server's 30, and what filling the buffers takes
 STALLED_SHARE, DROPPED_SHARE = 0.1, 0.01
 BYTES_PER_STREAM = 96 << 10  # of the server's memory, at most, kernel buffers not counted
 BYTES_PER_STALLED = 2 << 20  # more for an answer that waits for its reader: the tokens and log-probabilities until it is cut off
@@ -104,6 +103,8 @@ class Stream(asyncio.Protocol):
             self.done.set_result(None)
 
     def drop(self):
+        if self.done.done():
+            return
         self.dropped = True
         self.transport.abort()
 
@@ -133,7 +134,7 @@ class Soak:
     def __init__(self, server, streams, seconds, seed):
         self.server, self.streams, self.seconds, self.random = server, streams, seconds, random.Random(seed)
         self.live, self.counts, self.memory, self.problems = {}, dict(sent=0, whole=0, dropped=0, cut=0), [], []
-        self.num_running = 0
+        self.num_running, self.stall_seconds = 0, 38 if seconds < 60 else seconds - 20  # the server's 30, and what filling the buffers takes
 
     def reference(self, index, stalls):
         key = (index, stalls)
@@ -151,15 +152,17 @@ class Soak:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(connection, ("127.0.0.1", self.server.port))
+            async with self.connecting:
+                await loop.sock_connect(connection, ("127.0.0.1", self.server.port))
             _, stream = await loop.create_connection(lambda: Stream(request_body(index, stalls), stalls), sock=connection)
             self.counts["sent"] += 1
             self.live[number] = stream
             if stalls:  # long enough to be cut off; then read what is left
-                while not stream.done.done() and not (stream.stalled_at and time.monotonic() > stream.stalled_at + STALL_SECONDS):
+                while not stream.done.done() and not (stream.stalled_at and time.monotonic() > stream.stalled_at + self.stall_seconds):
                     await asyncio.sleep(0.5)
                 if not stream.done.done():
                     stream.transport.resume_reading()
+                    asyncio.get_running_loop().call_later(10, stream.drop)  # the server was too slow to fill the buffers
             await stream.done
             del self.live[number]
             self.check(stream, index)
@@ -188,7 +191,7 @@ class Soak:
                 stream.drop()
 
     async def run(self):
-        self.end = time.monotonic() + self.seconds
+        self.end, self.connecting = time.monotonic() + self.seconds, asyncio.Semaphore(256)
         middle = time.monotonic() + self.seconds / 2
         disturbing = asyncio.create_task(self.disturb())
         await asyncio.gather(*(self.place(number) for number in range(self.streams)))

@@ -33,6 +33,26 @@ TEST(Run, NTokensTakeOnePrefillAndNMinusOneDecodeSteps) {
   EXPECT_EQ(phases.at("decode").at("tokens"), 4);
 }
 
+TEST(Run, ALoadedSessionGivesTheSameAnswerWithoutComputingItsPartAgain) {
+  const ScratchDirectory scratch;
+  const std::string file = shell_word(scratch.path("session"));
+  const std::string flags = "--raw -c 512 -n 6 --ignore-eos -f " +
+                            shell_word(scratch.write("prompt", std::string(300, 'a') + " The sea is blue."));
+  const Json without = run_json(flags), saving = run_json(flags + " --save-session " + file),
+             loading = run_json(flags + " --load-session " + file);
+  EXPECT_EQ(without.at("token_ids"), saving.at("token_ids"));
+  EXPECT_EQ(without.at("token_ids"), loading.at("token_ids"));
+  EXPECT_EQ(without.at("cached_tokens"), 0);
+  const auto num_prompt = loading.at("prompt_token_ids").size(),
+             cached = loading.at("cached_tokens").get<std::size_t>();
+  EXPECT_EQ(cached, (num_prompt - 1) / 16 * 16);
+  EXPECT_EQ(loading.at("utilization").at("phases").at("prefill").at("tokens"), num_prompt - cached);
+  const ShellResult refused =
+      redline("run " + test_model() + " " + flags + " --kv-dtype f32 --load-session " + file);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_NE(refused.err.find("session: description"), std::string::npos) << refused.err;
+}
+
 TEST(Run, PartsSumToTheWholeAsIntegers) {
   const Json json = run_json("-p 'The sky is' -n 4");
   for (const Json& phase : json.at("utilization").at("phases")) {

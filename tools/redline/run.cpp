@@ -18,7 +18,7 @@ using Json = nlohmann::ordered_json;
 struct RunFlags {
   std::string model;
   std::optional<std::string> prompt;
-  std::string file, prompt_tokens, system, trace;
+  std::string file, prompt_tokens, system, trace, save_session, load_session;
   std::string json_schema, grammar_file;
   bool raw = false, json = false;
   std::int32_t num_logprobs = -1;
@@ -98,6 +98,9 @@ int run(const RunFlags& flags) {
   request.prompt = prompt_ids(flags, session.model(), text);
   request.constraint = constraint_of(flags, session.model());
 
+  if (!flags.load_session.empty()) session.load(flags.load_session);
+  std::vector<std::int32_t> tokens = request.prompt;  // with the answer, once it is there
+
   Json result{{"model", model_name(flags.model)}};
   if (flags.json) result["prompt_token_ids"] = request.prompt;
   const Reply answer = session.answer(std::move(request), [&](std::string_view piece) {
@@ -106,11 +109,20 @@ int run(const RunFlags& flags) {
     std::fflush(stdout);
   });
   session.close_trace();
+  if (!flags.load_session.empty())
+    std::fprintf(stderr, "%s held %lld of the prompt's %zu tokens\n", flags.load_session.c_str(),
+                 static_cast<long long>(answer.summary.cached_tokens), tokens.size());
+  if (!flags.save_session.empty()) {
+    tokens.insert(tokens.end(), answer.token_ids.begin(), answer.token_ids.end());
+    std::fprintf(stderr, "%s: %lld of %zu tokens saved\n", flags.save_session.c_str(),
+                 static_cast<long long>(session.save(tokens, flags.save_session)), tokens.size());
+  }
 
   if (flags.json) {
     result["text"] = answer.text;
     result["token_ids"] = answer.token_ids;
     result["finish_reason"] = name(answer.finish_reason);
+    result["cached_tokens"] = answer.summary.cached_tokens;
     result["logprobs"] =
         flags.num_logprobs < 0 ? Json() : logprobs_json(session.model().tokenizer.get(), answer);
     result["utilization"] = session.utilization(answer.summary);
@@ -141,6 +153,10 @@ Action declare_run(Flags& flags) {
                values->num_logprobs, 0, 20);
   values->cache.add_to(flags);
   values->model_flags.add_to(flags);
+  flags.text("--save-session", "FILE", "Keep the cache of prompt and answer in a file", values->save_session);
+  flags.text("--load-session", "FILE",
+             "Go on from such a file: what it holds of the prompt is not computed again",
+             values->load_session);
   flags.flag("--json", "Print one JSON object instead of text", values->json);
   flags.text("--trace", "FILE", "Write a Chrome trace of every step (opens in Perfetto)", values->trace);
   return [values] { return run(*values); };

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,12 @@ class Session {
   /// Runs one request with n = 1 to its end, or to Ctrl-C, and hands on its text as it comes, with a live
   /// line on a terminal. Throws std::runtime_error with the engine's message when the request fails.
   Reply answer(Request request, const std::function<void(std::string_view)>& on_text);
+
+  /// Engine::load_session and save_session.
+  std::int64_t load(const std::string& path) { return engine_.load_session(path); }
+  std::int64_t save(std::span<const std::int32_t> tokens, const std::string& path) {
+    return engine_.save_session(tokens, path);
+  }
 
   nlohmann::ordered_json utilization(const RunSummary& run);
   std::string report(const RunSummary& run);
