@@ -5,7 +5,8 @@
                              [--requests N] [--input-len N] [--output-len N] [--prefix-len N] [--record] [--note TEXT]
 
 `redline bench serve` drives both; each round asks something new. While one works the other is stopped (SIGSTOP). Prints medians and
-the median of the rounds' ratios; --record appends them to docs/bench/serve.jsonl."""
+the median of the rounds' ratios, of tokens a second and of tokens a second of the server's own processor time: with --threads 1 the
+latter says something on a busy machine too. --record appends them to docs/bench/serve.jsonl."""
 
 import argparse
 import datetime
@@ -47,6 +48,10 @@ class Server:
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
 
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self):
         self.resume()
         self.process.terminate()
@@ -55,12 +60,14 @@ class Server:
 
 def measure(options, server, seed):
     server.resume()
+    before = server.cpu_seconds()
     out = subprocess.run(
         [options.redline, "bench", "serve", server.url, "--num-prompts", str(options.requests), "--max-concurrency", str(options.concurrency),
          "--input-len", str(options.input_len), "--output-len", str(options.output_len), "--prefix-len", str(options.prefix_len),
          "--num-warmups", "1", "--ignore-eos", "--seed", str(seed), "--json"], capture_output=True, text=True, check=True).stdout
     server.pause()
     result = json.loads(out)
+    result["tokens_per_cpu_s"] = (result["total_input_tokens"] + result["total_output_tokens"]) / (server.cpu_seconds() - before)
     assert result["failed"] == 0 and result["completed"] == options.requests, result["failures"]
     return result
 
@@ -93,7 +100,7 @@ def main():
             order = servers if i % 2 == 0 else servers[::-1]
             rounds.append({server.name: measure(options, server, 7919 * (i + 1)) for server in order})
             loads.append(os.getloadavg()[0])
-            print(f"round {i + 1}: " + ", ".join(f"{s.name} {rounds[-1][s.name]['total_token_throughput']:.0f} tokens/s" for s in servers), flush=True)
+            print(f"round {i + 1}: " + ", ".join(f"{s.name} {rounds[-1][s.name]['total_token_throughput']:.0f} tokens/s, {rounds[-1][s.name]['tokens_per_cpu_s']:.0f} a processor's second" for s in servers), flush=True)
     finally:
         for server in servers:
             server.stop()
@@ -101,7 +108,10 @@ def main():
     def median(name, key):
         return round(statistics.median(r[name][key] for r in rounds), 2)
 
-    ratios = sorted(r["redline"]["total_token_throughput"] / r["llama.cpp"]["total_token_throughput"] for r in rounds)
+    def ratios(key):
+        each = sorted(r["redline"][key] / r["llama.cpp"][key] for r in rounds)
+        return {"median": round(statistics.median(each), 2), "min": round(each[0], 2), "max": round(each[-1], 2)}
+
     last = rounds[-1]["redline"]["utilization"]
     row = {"date": datetime.date.today().isoformat(), "test": "compare_servers",
            "cpu": re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()).group(1), "threads": options.threads,
@@ -112,7 +122,8 @@ def main():
            "output_tokens_per_s": {name: median(name, "output_throughput") for name in rounds[0]},
            "median_ttft_ms": {name: median(name, "median_ttft_ms") for name in rounds[0]},
            "median_tpot_ms": {name: median(name, "median_tpot_ms") for name in rounds[0]},
-           "ratio": round(statistics.median(ratios), 2), "ratio_min": round(ratios[0], 2), "ratio_max": round(ratios[-1], 2),
+           "tokens_per_cpu_s": {name: median(name, "tokens_per_cpu_s") for name in rounds[0]},
+           "ratio": ratios("total_token_throughput"), "ratio_cpu": ratios("tokens_per_cpu_s"),
            "redline_mfu": last["mfu"], "redline_mbu": last["mbu"], "redline_kv_block_utilization": last["kv_block_utilization"],
            "redline_prefix_hit_ratio": last["prefix_hit_ratio"]}
     if options.note:
