@@ -65,6 +65,7 @@ std::shared_ptr<LoadedModel> LoadedModel::open(const std::string& reference, con
   const Checkpoint checkpoint(reference);
   auto model = std::make_shared<LoadedModel>();
   model->config = checkpoint.config();
+  model->sampling = read_sampling_defaults(checkpoint);
   model->ops = options.make_ops ? options.make_ops() : make_cpu_ops(options.cpu);
   require_memory(reference, weight_memory_bytes(checkpoint, *model->ops, options.dtype),
                  available_memory_bytes(*model->ops));

@@ -16,6 +16,7 @@
 
 #include "engine/model_config.h"
 #include "engine/request.h"
+#include "engine/sampling_defaults.h"
 #include "kernels/ops.h"
 
 namespace redline {
@@ -47,6 +48,7 @@ struct LoadedModel {
   std::unique_ptr<ModelWeights> weights;
   std::unique_ptr<Tokenizer> tokenizer;  // null where the files hold none, or for a random model
   std::vector<std::int32_t> end_tokens;  // end of generation
+  SamplingDefaults sampling;             // what the files recommend
 };
 
 struct EngineOptions {

@@ -20,14 +20,6 @@ HttpResponse json_response(const Json& json) {
   return {.body = json.dump(-1, ' ', false, Json::error_handler_t::replace), .headers = {}};
 }
 
-/// Takes as long for every `given` of one length. Requires a key.
-bool same_secret(std::string_view given, std::string_view key) {
-  unsigned difference = given.size() == key.size() ? 0 : 1;
-  for (std::size_t i = 0; i < given.size(); ++i)
-    difference |= static_cast<unsigned char>(given[i]) ^ static_cast<unsigned char>(key[i % key.size()]);
-  return difference == 0;
-}
-
 /// Counts a call while it lives.
 class CallCount {
  public:
@@ -38,6 +30,20 @@ class CallCount {
 
  private:
   std::int64_t& num_calls_;
+};
+
+/// Holds a generation's place in a list while it lives.
+class ListedGeneration {
+ public:
+  ListedGeneration(std::list<Generation*>& list, Generation& generation)
+      : list_(list), place_(list.insert(list.end(), &generation)) {}
+  ~ListedGeneration() { list_.erase(place_); }
+  ListedGeneration(const ListedGeneration&) = delete;
+  ListedGeneration& operator=(const ListedGeneration&) = delete;
+
+ private:
+  std::list<Generation*>& list_;
+  std::list<Generation*>::iterator place_;
 };
 
 std::int64_t now_ns() {
@@ -63,8 +69,6 @@ Api::Api(Engine& engine, LiveMeter& meter, ApiOptions options)
       created_(std::chrono::duration_cast<std::chrono::seconds>(
                    std::chrono::system_clock::now().time_since_epoch())
                    .count()) {
-  for (const std::string& key : options_.api_keys)
-    if (key.empty()) throw std::invalid_argument("an API key is empty");
   if (engine.model().tokenizer) {
     chat_ = std::make_unique<ChatPrompt>(*engine.model().tokenizer);
     constraints_ = std::make_unique<ConstraintCompiler>(*engine.model().tokenizer);
@@ -100,9 +104,7 @@ void Api::authorize(const HttpRequest& request) const {
   constexpr std::string_view kBearer = "Bearer ";
   if (const auto header = request.header("Authorization"); header.starts_with(kBearer))
     given = header.substr(kBearer.size());
-  bool known = false;
-  for (const std::string& key : options_.api_keys) known |= same_secret(given, key);
-  if (!known || given.empty())
+  if (!options_.api_keys.tenant_of(given))
     throw ApiError(401, "a valid API key is needed: Authorization: Bearer KEY, or X-Api-Key", "",
                    "invalid_api_key");
 }
@@ -145,8 +147,11 @@ const Api::Route& Api::route_of(const HttpRequest& request) const {
       {"POST", "/v1/completions", nullptr},
       {"POST", "/v1/chat/completions", nullptr},
   };
-  for (const char* absent : {"/v1/embeddings", "/embeddings", "/v1/responses"})
-    if (request.path == absent) throw ApiError(501, request.path + " is not served", "", "not_implemented");
+  for (const char* absent :
+       {"/v1/embeddings", "/embeddings", "/v1/responses", "/v1/rerank", "/v1/audio", "/v1/images",
+        "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/lora-adapters"})
+    if (request.path == absent || request.path.starts_with(std::string(absent) + "/"))
+      throw ApiError(501, request.path + " is not served", "", "not_implemented");
   const auto* route =
       std::ranges::find_if(kRoutes, [&](const Route& each) { return request.path == each.path; });
   if (route == std::end(kRoutes))
@@ -173,7 +178,12 @@ asio::awaitable<void> Api::handle(Exchange& exchange) {
   if (route.answer)
     co_await exchange.respond(route.answer(*this, request));
   else
-    co_await complete(exchange);
+    try {
+      co_await complete(exchange);
+    } catch (const boost::system::system_error& error) {
+      if (timed_out(error.code())) ++answers_.num_stalled_readers;
+      throw;
+    }
 }
 
 HttpResponse Api::metrics() const {
@@ -195,6 +205,10 @@ asio::awaitable<Call> Api::read(const HttpRequest& request) const {
                                                    : parse_completion(body, served_);
 }
 
+void Api::abort_calls() {
+  for (Generation* generation : generations_) generation->abort();
+}
+
 asio::awaitable<void> Api::complete(Exchange& exchange) {
   if (draining_) throw ApiError(503, "the server is shutting down", "", "shutting_down");
   if (num_calls_ >= options_.max_queue)
@@ -213,6 +227,7 @@ asio::awaitable<void> Api::complete(Exchange& exchange) {
   }
   call_meter.begin(call.requests, *generation);
   exchange.on_close([&generation] { generation->abort(); });
+  const ListedGeneration listed(generations_, *generation);
 
   Reply reply(call, engine_.model().tokenizer.get());
   for (bool begun = false;;) {

@@ -4,12 +4,14 @@
 #include <boost/asio/thread_pool.hpp>
 #include <chrono>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/chat_prompt.h"
 #include "engine/engine.h"
+#include "server/api_keys.h"
 #include "server/call.h"
 #include "server/call_meter.h"
 #include "server/generation.h"
@@ -21,7 +23,7 @@ namespace redline::server {
 
 struct ApiOptions {
   std::vector<std::string> model_names;  // at least one: what clients may call the model
-  std::vector<std::string> api_keys;     // empty: none is needed
+  ApiKeys api_keys;                      // empty: none is needed
   std::string tool_call_parser = "auto", reasoning_parser = "auto";  // chat_form.h
   std::int64_t max_queue = 1024;  // calls at a time beyond which 429 is answered
   std::string version;
@@ -31,14 +33,15 @@ struct ApiOptions {
 
 class Api {
  public:
-  /// Keeps references to `engine` and `meter`. Throws std::invalid_argument for an empty key and an unknown
-  /// parser.
+  /// Keeps references to `engine` and `meter`. Throws std::invalid_argument for an unknown parser.
   Api(Engine& engine, LiveMeter& meter, ApiOptions options);
 
   /// Answers one request: the server's Handler. Throws ApiError.
   asio::awaitable<void> handle(Exchange& exchange);
   /// From now on: not healthy, new calls get 503.
   void begin_draining() { draining_ = true; }
+  /// Ends the answers that are under way: their clients are told so.
+  void abort_calls();
   /// Waits for the threads that read calls. Once the server has stopped, before it is destroyed.
   void join() { readers_.join(); }
 
@@ -70,6 +73,7 @@ class Api {
   std::int64_t created_;
   AnswerTotals answers_;
   std::int64_t num_calls_ = 0;  // under way
+  std::list<Generation*> generations_;
   bool draining_ = false;
   asio::thread_pool readers_{1};  // templates and tokenizers: a long prompt must not hold up others' streams
 };

@@ -51,15 +51,18 @@ void read_bias(const Fields& fields, std::int64_t vocab_size, SamplingParams& pa
 
 SamplingParams read_sampling(const Fields& fields, const ServedModel& served) {
   SamplingParams params;
-  const auto number = [&](const char* key, double low, double high, double absent) {
-    return static_cast<float>(fields.number(key, low, high).value_or(absent));
+  const auto number = [&](const char* key, double low, double high, double otherwise) {
+    return static_cast<float>(fields.number(key, low, high).value_or(otherwise));
   };
   constexpr auto kMost = std::numeric_limits<std::int32_t>::max();
-  params.temperature = number("temperature", 0, 100, 1);
-  params.top_p = number("top_p", 1e-9, 1, 1);
-  params.min_p = number("min_p", 0, 1, 0);
-  params.top_k = static_cast<std::int32_t>(fields.integer("top_k", -1, kMost).value_or(0));
-  params.repetition_penalty = number("repetition_penalty", 1e-3, kMaxPenalty, 1);
+  const SamplingDefaults& absent = served.model->sampling;
+  params.temperature = number("temperature", 0, 100, absent.temperature.value_or(1));
+  params.top_p = number("top_p", 1e-9, 1, absent.top_p.value_or(1));
+  params.min_p = number("min_p", 0, 1, absent.min_p.value_or(0));
+  params.top_k =
+      static_cast<std::int32_t>(fields.integer("top_k", -1, kMost).value_or(absent.top_k.value_or(0)));
+  params.repetition_penalty =
+      number("repetition_penalty", 1e-3, kMaxPenalty, absent.repetition_penalty.value_or(1));
   params.presence_penalty = number("presence_penalty", -kMaxPenalty, kMaxPenalty, 0);
   params.frequency_penalty = number("frequency_penalty", -kMaxPenalty, kMaxPenalty, 0);
   read_bias(fields, served.model->config.vocab_size, params);

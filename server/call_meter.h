@@ -30,6 +30,7 @@ struct AnswerTotals {
   std::int64_t num_prompt_tokens = 0;  // of prompts that got a token
   std::int64_t num_generated_tokens = 0;
   std::array<std::int64_t, 5> num_ended{};  // by FinishReason
+  std::int64_t num_stalled_readers = 0;     // cut off: they took nothing of their answers for too long
 
   /// At most so many tenants have a place of their own; "other" is that of all who come later.
   static constexpr std::size_t kMaxTenants = 64;

@@ -3,6 +3,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/system/error_code.hpp>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -26,7 +27,8 @@ class Exchange {
   /// The headers of a stream of events.
   virtual asio::awaitable<void> begin_events() = 0;
   /// Sends `bytes` and waits until the socket has taken them: nothing piles up behind a slow reader, who is
-  /// cut off after HttpLimits::write_timeout. Throws boost::system::system_error once the client is gone.
+  /// cut off where he takes nothing for HttpLimits::write_timeout. Throws boost::system::system_error, with
+  /// timed_out() or once the client is gone.
   virtual asio::awaitable<void> send(std::string bytes) = 0;
   /// The proper end of the stream; without it the connection is closed and the client knows that it broke
   /// off.
@@ -39,31 +41,49 @@ class Exchange {
 /// connection.
 using Handler = std::function<asio::awaitable<void>(Exchange&)>;
 
+/// Whether the error is that of a reader who took nothing for too long.
+bool timed_out(const boost::system::error_code& error);
+
 struct HttpLimits {
   std::uint64_t body_bytes = 32u << 20;
   std::uint32_t header_bytes = 64u << 10;
   std::size_t num_headers = 100;
   std::size_t num_connections = 20000;
+  int send_buffer_bytes = 64 << 10;  // of the kernel, for each connection
+  /// Connections of one address that have not sent the head of a request yet; those beyond get only
+  /// `crowded_timeout` for it.
+  std::size_t num_half_open = 64;
+  std::chrono::seconds crowded_timeout{1};
   std::chrono::seconds header_timeout{10}, body_timeout{60}, idle_timeout{75}, write_timeout{30};
+};
+
+/// Where and how to listen.
+struct HttpAddress {
+  std::string host = {};
+  std::uint16_t port = 0;      // 0: any free one
+  std::string unix_path = {};  // of a socket, instead of both; one that nobody listens on is replaced
+  std::string certificate_file = {}, key_file = {};  // PEM; both or neither: TLS
 };
 
 class HttpServer {
  public:
-  /// Listens at once, so that port() is known (`port` 0: any free one). Throws std::runtime_error naming the
-  /// address. Every response has `headers`.
-  HttpServer(const std::string& host, std::uint16_t port, HttpLimits limits, Headers headers,
-             Handler handler);
+  /// Listens at once, so that port() is known. Throws std::runtime_error naming the address or the file.
+  /// Every response has `headers`.
+  HttpServer(const HttpAddress& address, HttpLimits limits, Headers headers, Handler handler);
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
+  /// 0 on a Unix socket.
   std::uint16_t port() const;
   /// Serves until stop(), on the calling thread.
   void run();
   /// From any thread: calls `stopping` on the server's, then takes no new connections; those that wait for a
-  /// request are closed, the others end after their answer. run() returns once all have ended, or after
-  /// `deadline`; a second call makes it return at once.
-  void stop(std::chrono::milliseconds deadline, std::function<void()> stopping = {});
+  /// request are closed, the others end after their answer. After `deadline`, `late` is called, which should
+  /// end the answers that are left. run() returns once all have ended, at most two seconds after that; a
+  /// second call makes it return at once.
+  void stop(std::chrono::milliseconds deadline, std::function<void()> stopping = {},
+            std::function<void()> late = {});
 
  private:
   class Impl;

@@ -167,6 +167,8 @@ void add_answers(MetricsPage& page, const AnswerTotals& answers) {
   page.begin("redline_requests_total", "counter", "Answers that ended, by reason.");
   for (const FinishReason reason : kReasons)
     page.sample({{"finish_reason", name(reason)}}, answers.num_ended[static_cast<std::size_t>(reason)]);
+  page.single("redline_stalled_readers_total", "counter",
+              "Clients cut off because they took nothing for too long.", answers.num_stalled_readers);
   const struct {
     const char *name, *help;
     std::int64_t TenantTotals::*total;

@@ -8,15 +8,19 @@ Standard library only, but for the tests with OpenAI's client, which are skipped
 import concurrent.futures
 import http.client
 import json
+import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
 from serving import GREEDY, MESSAGES, MODEL, REDLINE, Server
 
+TINY = pathlib.Path(__file__).resolve().parents[1] / "goldens/tiny/plain_4to2_d32_long_bf16"
 KEY = "secret-key"
 
 SERVER = None
@@ -234,6 +238,30 @@ class Keys(unittest.TestCase):
         for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-Api-Key": KEY}):
             self.assertEqual(server.ask("GET", "/v1/models", headers=headers)[0], 200)
         self.assertEqual(server.stop(), 0)
+
+
+class Defaults(unittest.TestCase):
+    def serve(self, config):
+        self.directory = tempfile.TemporaryDirectory()
+        self.addCleanup(self.directory.cleanup)
+        model = pathlib.Path(self.directory.name) / "model"
+        shutil.copytree(TINY, model)
+        (model / "generation_config.json").write_text(config)
+        return Server(model=model)
+
+    def test_the_models_own_sampling_holds_until_a_field_says_otherwise(self):
+        body = {"prompt": [5, 9, 2], "max_tokens": 24, "logprobs": 0, "ignore_eos": True}
+        for config, same in (('{"temperature": 0}', True), ('{"top_k": 1, "temperature": 0.9}', True), ("{}", False)):
+            server = self.serve(config)
+            tokens = [server.post("/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"] for _ in range(2)]
+            self.assertEqual(tokens[0] == tokens[1], same, config)
+            hot = [server.post("/v1/completions", dict(body, temperature=2, top_k=0))["choices"][0]["logprobs"]["token_logprobs"] for _ in range(2)]
+            self.assertNotEqual(*hot)
+            self.assertEqual(server.stop(), 0)
+
+    def test_values_out_of_range_are_a_broken_file(self):
+        with self.assertRaises(RuntimeError):
+            self.serve('{"top_p": 7}')
 
 
 class Queue(unittest.TestCase):

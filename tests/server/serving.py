@@ -19,13 +19,17 @@ MESSAGES = [{"role": "user", "content": "Name two colours."}]
 
 
 class Server:
-    def __init__(self, *flags):
-        self.process = subprocess.Popen([REDLINE, "serve", MODEL, "--port", "0", "--served-model-name", "tiny", *flags],
-                                        stderr=subprocess.PIPE, text=True)
+    def __init__(self, *flags, model=MODEL, prefix=(), environment={}):
+        """`prefix`: a command that runs the program, `ulimit`'s shell for one."""
+        self.process = subprocess.Popen([*prefix, REDLINE, "serve", str(model), "--port", "0", "--served-model-name", "tiny", *flags],
+                                        stderr=subprocess.PIPE, text=True, env=dict(os.environ, **environment))
         for line in self.process.stderr:
-            if " is served at http://" in line:
-                self.port = int(line.rsplit(":", 1)[1])
+            if " is served at " in line:
+                self.url = line.split(" is served at ")[1].strip()
+                self.port = 0 if self.url.startswith("unix:") else int(self.url.rsplit(":", 1)[1])
                 return
+        self.process.wait(60)
+        self.process.stderr.close()
         raise RuntimeError("the server did not start")
 
     def stop(self):
@@ -34,8 +38,11 @@ class Server:
         self.process.stderr.close()
         return status
 
+    def connection(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+
     def ask(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = self.connection()
         data = json.dumps(body) if isinstance(body, dict) else body
         connection.request(method, path, data, headers or {})
         response = connection.getresponse()

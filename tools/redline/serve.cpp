@@ -25,6 +25,7 @@ namespace {
 
 struct ServeFlags {
   std::string model, host = "127.0.0.1", api_key_file, metrics_alias;
+  std::string unix_path, certificate_file, key_file;
   std::string tool_call_parser = "auto", reasoning_parser = "auto";
   std::vector<std::string> names, api_keys;
   std::string cors_origin = "*";
@@ -33,18 +34,28 @@ struct ServeFlags {
   CacheFlags cache;
 };
 
-std::vector<std::string> keys_of(const ServeFlags& flags) {
-  std::vector<std::string> keys = flags.api_keys;
+server::ApiKeys keys_of(const ServeFlags& flags) {
+  server::ApiKeys keys;
+  for (const std::string& key : flags.api_keys) keys.add(key);
   if (!flags.api_key_file.empty()) {
     const std::string text = read_file(flags.api_key_file);
     for (std::size_t begin = 0; begin < text.size();) {
       const auto end = std::min(text.find('\n', begin), text.size());
-      if (end > begin) keys.push_back(text.substr(begin, end - begin));
+      const std::string line = text.substr(begin, end - begin);
+      if (!line.empty() && line.front() != '#')
+        keys.add(line.ends_with('\r') ? line.substr(0, line.size() - 1) : line);
       begin = end + 1;
     }
     if (keys.empty()) throw std::runtime_error(flags.api_key_file + ": holds no key");
   }
   return keys;
+}
+
+server::HttpAddress address_of(const ServeFlags& flags) {
+  if (flags.certificate_file.empty() != flags.key_file.empty())
+    throw UsageError("--ssl-certfile and --ssl-keyfile belong together");
+  return {flags.host, static_cast<std::uint16_t>(flags.port), flags.unix_path, flags.certificate_file,
+          flags.key_file};
 }
 
 // SIGINT and SIGTERM, taken by a thread of its own: they end the program until there is something to stop.
@@ -116,13 +127,18 @@ int serve(const ServeFlags& flags) {
                           measure_meter_cost());
   Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });
   server::Api api(engine, meter, options);
-  server::HttpServer http(flags.host, static_cast<std::uint16_t>(flags.port), {},
-                          {{"Access-Control-Allow-Origin", flags.cors_origin}},
+  server::HttpServer http(address_of(flags), {}, {{"Access-Control-Allow-Origin", flags.cors_origin}},
                           [&api](server::Exchange& exchange) { return api.handle(exchange); });
-  signals.set_action(
-      [&] { http.stop(std::chrono::seconds(flags.drain_timeout_s), [&api] { api.begin_draining(); }); });
-  std::fprintf(stderr, "%s is served at http://%s:%d\n", options.model_names.front().c_str(),
-               flags.host.c_str(), static_cast<int>(http.port()));
+  signals.set_action([&] {
+    http.stop(
+        std::chrono::seconds(flags.drain_timeout_s), [&api] { api.begin_draining(); },
+        [&api] { api.abort_calls(); });
+  });
+  const std::string url = !flags.unix_path.empty()
+                              ? "unix:" + flags.unix_path
+                              : (flags.certificate_file.empty() ? "http://" : "https://") + flags.host + ":" +
+                                    std::to_string(http.port());
+  std::fprintf(stderr, "%s is served at %s\n", options.model_names.front().c_str(), url.c_str());
   http.run();
   api.join();
   signals.set_action({});
@@ -138,8 +154,12 @@ Action declare_serve(Flags& flags) {
   flags.number("--port", "The port; 0: any free one", values->port, 0, 65535);
   flags.texts("--served-model-name", "NAME", "What clients call the model (default: its base name)",
               values->names);
-  flags.texts("--api-key", "KEY", "A key that clients must send", values->api_keys);
-  flags.text("--api-key-file", "FILE", "Such keys, one a line", values->api_key_file);
+  flags.text("--uds", "PATH", "Listen on this Unix socket instead", values->unix_path);
+  flags.text("--ssl-certfile", "FILE", "Speak TLS with this certificate chain, PEM",
+             values->certificate_file);
+  flags.text("--ssl-keyfile", "FILE", "The certificate's key, PEM", values->key_file);
+  flags.texts("--api-key", "[NAME=]KEY", "A key that clients must send; NAME: whose it is", values->api_keys);
+  flags.text("--api-key-file", "FILE", "Such keys, one a line; # begins a comment", values->api_key_file);
   flags.text("--cors-origin", "ORIGIN", "The origin that browsers may ask from", values->cors_origin);
   flags.text("--metrics-alias", "NAME", "Export metrics under the names of this engine too: vllm",
              values->metrics_alias);

@@ -1,0 +1,32 @@
+// The keys that clients must send, and whose they are.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace redline::server {
+
+/// Holds hashes only; a look-up takes as long whichever key is given, or none of them.
+class ApiKeys {
+ public:
+  /// `text`: NAME=KEY, or a KEY, which then is the tenant "default"'s. A NAME has letters, digits, '_' and
+  /// '-'; an '=' at a key's end is its own. Throws std::invalid_argument for an empty key.
+  void add(const std::string& text);
+  bool empty() const { return keys_.empty(); }
+  /// Whose key this is.
+  std::optional<std::string> tenant_of(std::string_view key) const;
+
+ private:
+  using Hash = std::array<unsigned char, 32>;
+  static Hash hash(std::string_view text);
+  struct Key {
+    Hash hash;
+    std::string tenant;
+  };
+  std::vector<Key> keys_;
+};
+
+}  // namespace redline::server
