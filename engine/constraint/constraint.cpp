@@ -10,6 +10,7 @@ namespace {
 // made beforehand and may cost more.
 constexpr std::uint64_t kMaxWork = 200'000, kMaxFirstWork = 5'000'000;
 constexpr std::int64_t kLeastTableBytes = 1 << 20;
+constexpr std::chrono::milliseconds kPreparation{200};  // other calls wait to be read
 
 std::vector<std::string> texts_of(const Tokenizer& tokenizer) {
   std::vector<std::string> texts(static_cast<std::size_t>(tokenizer.num_tokens()));
@@ -79,7 +80,7 @@ Constraint::Constraint(const Grammar& grammar, std::shared_ptr<const ConstraintV
 // every place that a rule of the grammar has, so that most of an answer's masks are put together from these.
 void Constraint::prepare(std::chrono::steady_clock::time_point deadline) {
   const auto now = std::chrono::steady_clock::now();
-  const auto end = now + (deadline - now) / 2;
+  const auto end = now + std::min<std::chrono::steady_clock::duration>(kPreparation, (deadline - now) / 2);
   Tables& tables = *tables_;
   Pushdown& pushdown = tables.pushdown;
   pushdown.set_work_limit(kMaxFirstWork);

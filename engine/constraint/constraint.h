@@ -75,7 +75,7 @@ class Constraint {
   /// it.
   static constexpr std::int64_t kMaxTableBytes = std::int64_t{256} << 20;
 
-  /// Throws GrammarError. Works out beforehand what it can until half of the time to `deadline` is over.
+  /// Throws GrammarError. Works out beforehand what masks it can in up to 200 ms.
   Constraint(const Grammar& grammar, std::shared_ptr<const ConstraintVocabulary> vocabulary,
              std::chrono::steady_clock::time_point deadline);
 

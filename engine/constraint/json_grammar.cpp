@@ -33,34 +33,65 @@ JsonGrammar::Expression JsonGrammar::quoted(Expression content) {
   return grammar_.sequence({grammar_.bytes("\""), content, grammar_.bytes("\"")});
 }
 
+JsonGrammar::Expression JsonGrammar::character() {
+  const auto hex = [this](const char* digits, std::uint32_t times) {
+    std::vector<CodePointRange> ranges;
+    for (const char* c = digits; *c; c += 2)
+      ranges.push_back({static_cast<unsigned char>(c[0]), static_cast<unsigned char>(c[1])});
+    return grammar_.repeat(grammar_.characters(std::move(ranges)), times, times);
+  };
+  // A surrogate stands only before its other half.
+  const Expression low_half =
+      grammar_.sequence({grammar_.bytes("\\u"), hex("ddDD", 1), hex("cfCF", 1), hex("09afAF", 2)});
+  const Expression code =
+      grammar_.choice({grammar_.sequence({hex("09acAC", 1), hex("09afAF", 3)}),
+                       grammar_.sequence({hex("efEF", 1), hex("09afAF", 3)}),
+                       grammar_.sequence({hex("ddDD", 1), hex("07", 1), hex("09afAF", 2)}),
+                       grammar_.sequence({hex("ddDD", 1), hex("89abAB", 1), hex("09afAF", 2), low_half})});
+  std::vector<CodePointRange> letters;
+  for (const char c : {'"', '\\', '/', 'b', 'f', 'n', 'r', 't'})
+    letters.push_back({static_cast<char32_t>(c), static_cast<char32_t>(c)});
+  const Expression escape = grammar_.sequence(
+      {grammar_.bytes("\\"), grammar_.choice({grammar_.characters(std::move(letters)),
+                                              grammar_.sequence({grammar_.bytes("u"), code})})});
+  return grammar_.choice({grammar_.characters(unescaped()), escape});
+}
+
 JsonGrammar::Expression JsonGrammar::string(std::uint32_t min, std::uint32_t max) {
+  if (min > max) return grammar_.choice({});
   const std::string limits = min == 0 && max == Grammar::kUnbounded
                                  ? ""
                                  : " of " + std::to_string(min) + " to " + std::to_string(max);
   return shared("string" + limits, [&] {
-    const auto hex = [this](const char* digits, std::uint32_t times) {
-      std::vector<CodePointRange> ranges;
-      for (const char* c = digits; *c; c += 2)
-        ranges.push_back({static_cast<unsigned char>(c[0]), static_cast<unsigned char>(c[1])});
-      return grammar_.repeat(grammar_.characters(std::move(ranges)), times, times);
-    };
-    // A surrogate stands only before its other half.
-    const Expression low_half =
-        grammar_.sequence({grammar_.bytes("\\u"), hex("ddDD", 1), hex("cfCF", 1), hex("09afAF", 2)});
-    const Expression code =
-        grammar_.choice({grammar_.sequence({hex("09acAC", 1), hex("09afAF", 3)}),
-                         grammar_.sequence({hex("efEF", 1), hex("09afAF", 3)}),
-                         grammar_.sequence({hex("ddDD", 1), hex("07", 1), hex("09afAF", 2)}),
-                         grammar_.sequence({hex("ddDD", 1), hex("89abAB", 1), hex("09afAF", 2), low_half})});
-    std::vector<CodePointRange> letters;
-    for (const char c : {'"', '\\', '/', 'b', 'f', 'n', 'r', 't'})
-      letters.push_back({static_cast<char32_t>(c), static_cast<char32_t>(c)});
-    const Expression escape = grammar_.sequence(
-        {grammar_.bytes("\\"), grammar_.choice({grammar_.characters(std::move(letters)),
-                                                grammar_.sequence({grammar_.bytes("u"), code})})});
-    const Expression character = grammar_.choice({grammar_.characters(unescaped()), escape});
-    return quoted(grammar_.repeat(character, min, max));
+    std::vector<Expression> parts = {grammar_.bytes("\"")};
+    for (; min >= kBlock; min -= kBlock, max -= max == Grammar::kUnbounded ? 0 : kBlock)
+      parts.push_back(block());
+    const std::uint32_t more = max == Grammar::kUnbounded ? 0 : max - min;
+    parts.push_back(grammar_.repeat(character(), min, max == Grammar::kUnbounded ? max : min));
+    parts.push_back(end_after(more));
+    return grammar_.sequence(std::move(parts));
   });
+}
+
+JsonGrammar::Expression JsonGrammar::block() {
+  return shared("characters of a string", [this] { return grammar_.repeat(character(), kBlock, kBlock); });
+}
+
+// At most `most` characters and the closing quote. All long strings share the machines for a whole block and
+// for an end within one, so that what these allow is worked out once for every place in every such string.
+JsonGrammar::Expression JsonGrammar::end_after(std::uint32_t most) {
+  const auto end = [this](std::uint32_t characters) {
+    return grammar_.sequence({grammar_.repeat(character(), 0, characters), grammar_.bytes("\"")});
+  };
+  if (most < kBlock) return end(most);
+  const Expression here = shared("end of a string", [&] { return end(kBlock - 1); });
+  Expression rest = end(most % kBlock);
+  for (std::uint32_t left = kBlock + most % kBlock; left <= most; left += kBlock) {
+    const Grammar::Rule rule = grammar_.add_rule("string with " + std::to_string(left) + " more");
+    grammar_.define(rule, grammar_.choice({here, grammar_.sequence({block(), rest})}));
+    rest = grammar_.call(rule);
+  }
+  return rest;
 }
 
 JsonGrammar::Expression JsonGrammar::characters(const std::vector<CodePointRange>& ranges) {

@@ -48,8 +48,13 @@ class JsonGrammar {
   Grammar& grammar() { return grammar_; }
 
  private:
+  static constexpr std::uint32_t kBlock = 48;  // characters of a string that are counted together
   template <typename Make>
   Expression shared(const std::string& name, Make make);
+  /// One character of a string, in any spelling.
+  Expression character();
+  Expression block();
+  Expression end_after(std::uint32_t most);
   Expression other_than(const std::vector<std::u32string>& names, std::size_t depth);
 
   Grammar& grammar_;

@@ -449,6 +449,23 @@ TEST(JsonSchema, AnyObjectIsParsedJson) {
   }
 }
 
+TEST(JsonSchema, LongStringsAreCountedExactly) {
+  const std::pair<std::uint32_t, std::uint32_t> kLimits[] = {
+      {0, 47}, {0, 48}, {3, 130}, {48, 48}, {50, 200}, {100, 144}, {96, 500}, {60, Grammar::kUnbounded}};
+  for (const auto& [min, max] : kLimits) {
+    Json schema = {{"type", "string"}, {"minLength", min}};
+    if (max != Grammar::kUnbounded) schema["maxLength"] = max;
+    const auto constraint = compiled(schema);
+    for (std::uint32_t length = 0; length < 520; ++length) {
+      std::string text = "\"";
+      for (std::uint32_t i = 0; i < length; ++i) text += i % 5 == 0 ? "\\n" : i % 5 == 1 ? "\u4f60" : "x";
+      ASSERT_EQ(takes(constraint, text + "\""), length >= min && length <= max) << length << " in " << schema;
+    }
+  }
+  EXPECT_EQ(refusal({{"type", "string"}, {"minLength", 3}, {"maxLength", 2}}),
+            "no text satisfies the grammar");
+}
+
 TEST(JsonSchema, WhiteSpaceIsBounded) {
   const auto constraint = compiled(json_object_grammar());
   EXPECT_TRUE(takes(constraint, "{\n\n" + std::string(20, ' ') + "}"));

@@ -187,7 +187,24 @@ def template_seeds():
         yield text.encode() + (b"\xff" + variables.encode("utf-8", "replace") if variables else b"")
 
 
+def constraint_seeds():
+    """GBNF after g, schemas after j, regular expressions after r."""
+    yield b'groot ::= "a" b* | [^x-z\\n]{2,3}\nb ::= "[" (b ("," b)*)? "]" # nests\n'
+    yield b'groot ::= object\nvalue ::= object | array | string | "null"\nobject ::= "{" (string ":" value ("," string ":" value)*)? "}"\narray ::= "[" (value ("," value)*)? "]"\nstring ::= "\\"" [^"\\\\\\x00-\\x1f]* "\\""\n'
+    yield b'groot ::= (("a"?){0,9}){2,} <tool> .+ "\\u00e9\\U0001F600"'
+    yield br"r^(a|b+)?[^\d\s]{1,3}\u{1F600}(?:x|\.)*?$"
+    schemas = [
+        {"type": "object", "properties": {"a": {"type": "integer", "minimum": -3, "exclusiveMaximum": 17}, "b": {"type": ["string", "null"], "maxLength": 100}}, "required": ["b"], "additionalProperties": {"type": "number", "maximum": 0.25}},
+        {"$defs": {"n": {"type": "array", "prefixItems": [{"const": 1}], "items": {"$ref": "#/$defs/n"}, "maxItems": 3}}, "anyOf": [{"$ref": "#/$defs/n"}, {"enum": ["a", None, {"b": [1.5]}]}]},
+        {"allOf": [{"type": "object", "properties": {"x": {"type": "string", "pattern": "^a+|b$"}}}, {"required": ["x", "y"], "properties": {"x": True}}]},
+        {"type": "string", "format": "date-time"}]
+    for schema in schemas:
+        yield b"j" + json.dumps(schema).encode()
+
+
 WORDS = {
+    "constraint": ["root ::= ", "::=", "{0,99}", "{1,}", "[^", "\\\\u00e9", "<tool>", "$ref", "#/$defs/", "allOf", "anyOf", "properties", "required", "additionalProperties", "prefixItems", "items", "minItems", "maxItems", "minLength", "maxLength",
+                   "pattern", "format", "date-time", "minimum", "exclusiveMaximum", "enum", "const", "integer", "number", "1e308", "-1", "100000", "\\\\d", "(?:", "(?="],
     "gguf": ["GGUF", "general.architecture", "general.alignment", "llama", "qwen3", "phi3", "granite", "block_count", "rope.scaling.type", "yarn", "longrope", "attention.sliding_window",
              "rope_factors_long.weight", "rope_factors_short.weight", "rope_freqs.weight", "token_embd.weight", "output.weight", "\\x00\\x00\\x00\\x80\\xff\\xff\\xff\\xff", "\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff", "\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x20"],
     "safetensors": ['\\"dtype\\":', '\\"shape\\":', '\\"data_offsets\\":', "F32", "BF16", "F8_E4M3", "__metadata__", "18446744073709551615", "4294967296", "-1", "1e308", "[0,0]"],
@@ -203,7 +220,8 @@ WORDS = {
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    for target, seeds in {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "config": config_seeds, "tokenizer": tokenizer_seeds, "template": template_seeds}.items():
+    for target, seeds in {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "config": config_seeds, "tokenizer": tokenizer_seeds, "template": template_seeds,
+                          "constraint": constraint_seeds}.items():
         (folder / target).mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(seeds()):
             (folder / target / f"seed{i:03}").write_bytes(seed)

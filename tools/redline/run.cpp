@@ -146,7 +146,8 @@ Action declare_run(Flags& flags) {
              values->prompt_tokens);
   flags.text("--system", "TEXT", "A system message before the prompt", values->system);
   flags.flag("--raw", "Do not apply the model's chat template", values->raw);
-  flags.text("--json-schema", "FILE|JSON", "Answer with JSON that this schema accepts", values->json_schema);
+  flags.text("--json-schema", "SCHEMA", "Answer with JSON that this schema (a file, or JSON itself) accepts",
+             values->json_schema);
   flags.text("--grammar-file", "FILE", "Answer with a text of this GBNF grammar", values->grammar_file);
   values->sampling.add_to(flags);
   flags.number("--logprobs", "With --json: each token's log-probability and the N likeliest",
