@@ -33,6 +33,7 @@ using boost::system::error_code;
 using Unix = asio::local::stream_protocol;
 
 constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
+constexpr int kAcceptsAtOnce = 64;
 
 asio::ssl::context make_tls(const HttpAddress& address) {
   asio::ssl::context tls(asio::ssl::context::tls_server);
@@ -197,6 +198,21 @@ class HttpServer::Impl {
         continue;
       }
       asio::co_spawn(context_, serve(std::move(socket)), asio::detached);
+      take_waiting();
+    }
+  }
+
+  // Those that wait already, some at a time: awaited one by one, each would cost a round of all streams'
+  // events.
+  void take_waiting() {
+    error_code error;
+    acceptor_.non_blocking(true, error);
+    for (int i = 0;
+         i < kAcceptsAtOnce && !error && connections_.size() + kAcceptsAtOnce < limits_.num_connections;
+         ++i) {
+      stream_protocol::socket socket(context_);
+      acceptor_.accept(socket, error);
+      if (!error) asio::co_spawn(context_, serve(std::move(socket)), asio::detached);
     }
   }
 
