@@ -74,6 +74,7 @@ EngineStats EngineCore::stats() const {
     stats = stats_;
   }
   const std::lock_guard lock(inbox_->mutex);
+  stats.num_waiting += std::ssize(inbox_->submissions);
   stats.failure = inbox_->failure;
   stats.num_waiting += std::ssize(inbox_->submissions);
   return stats;
@@ -138,6 +139,7 @@ void EngineCore::drain_inbox() {
   for (Inbox::Submission& submission : submissions) begin(std::move(submission));
   for (const auto& stream : aborts) abort_job(stream);
   for (auto& task : tasks) task();
+  if (!submissions.empty()) publish_stats();  // they wait in the scheduler now
 }
 
 void EngineCore::begin(Inbox::Submission submission) {

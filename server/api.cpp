@@ -52,6 +52,8 @@ std::int64_t now_ns() {
       .count();
 }
 
+ApiError no_progress() { return ApiError(503, "the engine makes no progress", "", "engine_frozen"); }
+
 /// What the client is told of an event that ends its answer before its time; nothing for others.
 std::optional<ApiError> failure_of(const OutputEvent& event) {
   if (event.finish_reason == FinishReason::kError) return ApiError(500, event.error, "", "generation_failed");
@@ -209,7 +211,13 @@ void Api::abort_calls() {
   for (Generation* generation : generations_) generation->abort();
 }
 
+void Api::give_up() {
+  given_up_ = true;
+  for (Generation* generation : generations_) generation->give_up();
+}
+
 asio::awaitable<void> Api::complete(Exchange& exchange) {
+  if (given_up_) throw no_progress();
   if (draining_) throw ApiError(503, "the server is shutting down", "", "shutting_down");
   if (num_calls_ >= options_.max_queue)
     throw ApiError(429, std::to_string(num_calls_) + " calls are under way, the most there may be", "",
@@ -230,7 +238,8 @@ asio::awaitable<void> Api::complete(Exchange& exchange) {
   const ListedGeneration listed(generations_, *generation);
 
   Reply reply(call, engine_.model().tokenizer.get());
-  for (bool begun = false;;) {
+  bool begun = false;
+  for (;;) {
     const auto pieces = co_await generation->next();
     if (pieces.empty()) break;
     std::string events;
@@ -250,6 +259,11 @@ asio::awaitable<void> Api::complete(Exchange& exchange) {
     if (!std::exchange(begun, true)) co_await exchange.begin_events();  // until then an error has a status
     co_await exchange.send(std::move(events));
   }
+  if (generation->given_up()) {
+    if (!begun) throw no_progress();
+    co_await exchange.send(event_text(no_progress().body()));
+    co_return;
+  }
   if (call.stream) {
     const std::string usage = call.include_usage ? reply.usage_chunk(generation->usage()) : "";
     co_await exchange.send(usage + event_text("[DONE]"));
@@ -265,6 +279,7 @@ HttpResponse Api::health() const {
   const EngineStats stats = engine_.stats();
   if (!stats.failure.empty())
     return ApiError(503, "the engine has stopped: " + stats.failure, "", "engine_stopped").response();
+  if (given_up_) return no_progress().response();
   if (draining_) return ApiError(503, "the server is shutting down", "", "shutting_down").response();
   return json_response({{"status", "ok"}});
 }

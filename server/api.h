@@ -42,6 +42,8 @@ class Api {
   void begin_draining() { draining_ = true; }
   /// Ends the answers that are under way: their clients are told so.
   void abort_calls();
+  /// The engine makes no progress: from now on not healthy, and all calls get 503.
+  void give_up();
   /// Waits for the threads that read calls. Once the server has stopped, before it is destroyed.
   void join() { readers_.join(); }
 
@@ -74,7 +76,7 @@ class Api {
   AnswerTotals answers_;
   std::int64_t num_calls_ = 0;  // under way
   std::list<Generation*> generations_;
-  bool draining_ = false;
+  bool draining_ = false, given_up_ = false;
   asio::thread_pool readers_{1};  // templates and tokenizers: a long prompt must not hold up others' streams
 };
 

@@ -120,6 +120,25 @@ std::vector<TokenId> read_ids(const Fields& fields, const Json& array, const Ser
   return ids;
 }
 
+/// The answers are tool calls from their first token to their last.
+void force_calls(const ServedModel& served, const ToolUse& use, Request& request, Call& call) {
+  if (request.constraint)
+    throw ApiError(400, "tool_choice: a required call leaves no choice to another constraint", "tool_choice",
+                   "invalid_value");
+  auto layout = served.tool_calls ? tool_call_layout(served.tool_calls->name) : std::nullopt;
+  if (!layout) {  // the model's own form is no JSON
+    call.output.calls = find_tool_call_form("json", "");
+    layout = tool_call_layout("json");
+  }
+  if (use.one_call) layout->max_calls = 1;
+  call.output.reasoning = nullptr;
+  try {
+    request.constraint = served.constraints->tool_calls(use.callable, *layout);
+  } catch (const GrammarError& error) {
+    throw ApiError(400, std::string("tools: ") + error.what(), "tools", "invalid_schema");
+  }
+}
+
 /// What the text of the answers to `prompt` is read for; the markers stay in it.
 void read_output(const ServedModel& served, const ToolUse& use, std::string_view prompt, Request& request,
                  Call& call) {
@@ -134,6 +153,7 @@ void read_output(const ServedModel& served, const ToolUse& use, std::string_view
     call.output.calls = served.tool_calls;
     shown.insert(shown.end(), served.tool_call_tokens.begin(), served.tool_call_tokens.end());
   }
+  if (use.must_call) force_calls(served, use, request, call);
   call.output.tools = use.names;
   call.output.one_call = use.one_call;
   call.output.whole_calls = !call.stream;

@@ -71,10 +71,15 @@ void read_choice(const Fields& fields, ToolUse& use) {
   if (!named && *choice != "required")
     fields.fail("tool_choice", "\"auto\", \"none\", \"required\" or {type, function: {name}}");
   if (use.names.empty()) fields.fail("tool_choice", "\"none\" or \"auto\" where there are no tools");
-  if (named &&
-      std::ranges::find(use.names, (*choice)["function"]["name"].get<std::string>()) == use.names.end())
-    fields.fail("tool_choice", "the name of one of the tools");
-  throw ApiError(400, "tool_choice: only auto and none are served so far", "tool_choice", "unsupported");
+  use.must_call = true;
+  use.callable = use.tools;
+  if (!named) return;
+  const Json& name = (*choice)["function"]["name"];
+  use.callable = Json::array();
+  for (const Json& tool : use.tools)
+    if (tool["function"]["name"] == name) use.callable.push_back(tool);
+  if (use.callable.empty()) fields.fail("tool_choice", "the name of one of the tools");
+  use.one_call = true;
 }
 
 }  // namespace
@@ -109,9 +114,9 @@ ToolUse read_tools(const Fields& fields) {
     }
     if (!use.names.empty()) use.tools = *tools;
   }
+  use.one_call = !fields.boolean("parallel_tool_calls").value_or(true);
   read_choice(fields, use);
   if (!use.may_call) use.tools = nullptr;
-  use.one_call = !fields.boolean("parallel_tool_calls").value_or(true);
   return use;
 }
 

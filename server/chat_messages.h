@@ -16,6 +16,8 @@ struct ToolUse {
   Json tools;                      // what the template is told of; null: nothing
   std::vector<std::string> names;  // of the tools
   bool may_call = false;
+  bool must_call = false;  // tool_choice says so
+  Json callable;           // which of the tools, then
   bool one_call = false;
 };
 /// `tools`, `tool_choice` and `parallel_tool_calls`. Throws ApiError 400 naming the field.

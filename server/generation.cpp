@@ -15,6 +15,7 @@ struct Generation::Signal {
   explicit Signal(asio::any_io_executor executor) : timer(executor) {}
   asio::steady_timer timer;         // touched on the server's thread only
   bool raised = false;              // likewise
+  bool given_up = false;            // likewise
   std::atomic<bool> posted{false};  // a wake is on its way
 };
 
@@ -33,6 +34,7 @@ Generation::Generation(asio::any_io_executor executor, Engine& engine, std::vect
 
 asio::awaitable<std::vector<Generation::Piece>> Generation::next() {
   for (;;) {
+    if (signal_->given_up) co_return std::vector<Piece>();
     signal_->raised = false;
     std::vector<Piece> pieces;
     bool finished = true;
@@ -51,6 +53,13 @@ asio::awaitable<std::vector<Generation::Piece>> Generation::next() {
 void Generation::abort() {
   for (const auto& stream : streams_) stream->abort();
 }
+
+void Generation::give_up() {
+  signal_->given_up = true;
+  signal_->timer.cancel();
+}
+
+bool Generation::given_up() const { return signal_->given_up; }
 
 RequestUsage Generation::usage() const {
   RequestUsage sum;

@@ -26,6 +26,9 @@ class Generation {
   asio::awaitable<std::vector<Piece>> next();
   /// Ends the answers; next() then tells.
   void abort();
+  /// Ends next() at once, whatever the engine does.
+  void give_up();
+  bool given_up() const;
   /// Tokens and work of all requests so far; no times.
   RequestUsage usage() const;
   /// The same of one request.

@@ -146,6 +146,8 @@ class HttpServer::Impl {
     context_.run();
   }
 
+  void post(std::function<void()> what) { asio::post(context_, std::move(what)); }
+
   void stop(std::chrono::milliseconds deadline, std::function<void()> stopping, std::function<void()> late) {
     asio::post(context_, [this, deadline, stopping = std::move(stopping), late = std::move(late)] {
       if (stopping_) return context_.stop();
@@ -256,6 +258,7 @@ HttpServer::HttpServer(const HttpAddress& address, HttpLimits limits, Headers he
 HttpServer::~HttpServer() = default;
 std::uint16_t HttpServer::port() const { return impl_->port(); }
 void HttpServer::run() { impl_->run(); }
+void HttpServer::post(std::function<void()> what) { impl_->post(std::move(what)); }
 void HttpServer::stop(std::chrono::milliseconds deadline, std::function<void()> stopping,
                       std::function<void()> late) {
   impl_->stop(deadline, std::move(stopping), std::move(late));

@@ -78,6 +78,8 @@ class HttpServer {
   std::uint16_t port() const;
   /// Serves until stop(), on the calling thread.
   void run();
+  /// From any thread: calls `what` on the server's.
+  void post(std::function<void()> what);
   /// From any thread: calls `stopping` on the server's, then takes no new connections; those that wait for a
   /// request are closed, the others end after their answer. After `deadline`, `late` is called, which should
   /// end the answers that are left. run() returns once all have ended, at most two seconds after that; a

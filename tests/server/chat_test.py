@@ -70,6 +70,32 @@ class ToolCalls(unittest.TestCase):
         calls = SERVER.post(CHAT, body(two, parallel_tool_calls=False))["choices"][0]["message"]["tool_calls"]
         self.assertEqual(len(calls), 1)
 
+    def test_a_required_call_is_forced_whatever_the_model_would_say(self):
+        f = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}},
+                                                                         "required": ["a"], "additionalProperties": False}}}
+        for choice, parallel in (("required", True), ("required", False), ({"type": "function", "function": {"name": "f"}}, True)):
+            for temperature in (0, 2):
+                request = {"messages": MESSAGES, "tools": TOOLS + [f], "tool_choice": choice, "parallel_tool_calls": parallel,
+                           "temperature": temperature, "max_tokens": 400, "seed": 5}
+                choices = SERVER.post(CHAT, request)["choices"][0]
+                if choices["finish_reason"] == "length":
+                    continue
+                calls = choices["message"]["tool_calls"]
+                self.assertEqual((choices["finish_reason"], choices["message"]["content"]), ("tool_calls", ""))
+                for call in calls:
+                    arguments = json.loads(call["function"]["arguments"])
+                    if call["function"]["name"] == "f":
+                        self.assertIn(arguments["a"], range(10))
+                if choice != "required":
+                    self.assertEqual([call["function"]["name"] for call in calls], ["f"])
+                if not parallel:
+                    self.assertEqual(len(calls), 1)
+        request["tools"] = [f]
+        events = [json.loads(event)["choices"][0] for event in SERVER.events(CHAT, request)[:-1]]
+        pieces = [call for event in events for call in event["delta"].get("tool_calls", [])]
+        self.assertEqual(pieces[0]["function"]["name"], "f")
+        self.assertIn(json.loads("".join(piece["function"]["arguments"] for piece in pieces))["a"], range(10))
+
     def test_without_tools_or_with_choice_none_the_text_is_content(self):
         for more in ({"tools": None}, {"tools": []}, {"tool_choice": "none"}):
             message = SERVER.post(CHAT, body(CALL, **more))["choices"][0]["message"]
@@ -114,9 +140,10 @@ class Errors(unittest.TestCase):
         self.assertEqual(self.refused("tool_choice", tool_choice="required"), "invalid_value")
         self.assertEqual(self.refused("parallel_tool_calls", tools=TOOLS, parallel_tool_calls=1), "invalid_value")
 
-    def test_what_a_mask_would_force_is_refused(self):
-        for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
-            self.assertEqual(self.refused("tool_choice", tools=TOOLS, tool_choice=choice), "unsupported")
+    def test_a_required_call_and_another_constraint_exclude_each_other(self):
+        self.assertEqual(self.refused("tool_choice", tools=TOOLS, tool_choice="required", response_format={"type": "json_object"}), "invalid_value")
+        unknown = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "minProperties": 2}}}]
+        self.assertEqual(self.refused("tools", tools=unknown, tool_choice="required"), "invalid_schema")
 
     def test_images_sound_and_files_are_refused_by_their_type(self):
         for kind in ("image_url", "input_audio", "file"):

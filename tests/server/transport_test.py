@@ -246,6 +246,22 @@ class Ends(unittest.TestCase):
         connection.close()
         server.process.stderr.close()
 
+    def test_a_frozen_engine_is_noticed_told_and_the_end(self):
+        server = Server("--watchdog", "3", environment={"REDLINE_FAULT_FREEZE_AT_STEP": "5"})
+        with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+            connection.sendall(post_bytes(LONG))
+            self.assertTrue(connection.recv(10))
+            self.assertEqual(server.ask("GET", "/health")[0], 200)
+            wait_for(lambda: server.ask("GET", "/health")[0] == 503)
+            status, text, _ = server.ask("POST", "/v1/completions", dict(GREEDY, prompt="x"))
+            self.assertEqual((status, json.loads(text)["error"]["code"]), (503, "engine_frozen"))
+            rest = read_all(connection)
+        self.assertIn(b"engine_frozen", rest)
+        self.assertNotIn(b"[DONE]", rest)
+        self.assertEqual(server.process.wait(60), 1)
+        self.assertIn("makes no progress", server.process.stderr.read())
+        server.process.stderr.close()
+
     def test_running_out_of_descriptors_passes(self):
         server = Server(prefix=("bash", "-c", 'ulimit -n 64; exec "$@"', "bash"))
         taken = []

@@ -19,6 +19,7 @@
 #include "tools/redline/command.h"
 #include "tools/redline/options.h"
 #include "tools/redline/session.h"
+#include "tools/redline/watchdog.h"
 
 namespace redline {
 namespace {
@@ -29,7 +30,7 @@ struct ServeFlags {
   std::string tool_call_parser = "auto", reasoning_parser = "auto";
   std::vector<std::string> names, api_keys;
   std::string cors_origin = "*";
-  std::int32_t port = 8000, max_queue = 1024, drain_timeout_s = 30;
+  std::int32_t port = 8000, max_queue = 1024, drain_timeout_s = 30, watchdog_s = 120;
   ModelFlags model_flags;
   CacheFlags cache;
 };
@@ -106,6 +107,12 @@ std::unique_ptr<DeviceSensors> sensors_of(const std::string& device) {
   return nvidia_sensors(colon == std::string::npos ? 0 : std::atoi(device.c_str() + colon + 1));
 }
 
+// A fault for tests: the step that never ends; 0: none.
+std::int64_t frozen_step() {
+  const char* step = std::getenv("REDLINE_FAULT_FREEZE_AT_STEP");
+  return step ? std::atoll(step) : 0;
+}
+
 int serve(const ServeFlags& flags) {
   StopSignals signals;
   server::ApiOptions options;
@@ -125,10 +132,17 @@ int serve(const ServeFlags& flags) {
   options.metrics.num_parameters = stored_weights(model->config, DType::kF32).parameters();
   server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(),
                           measure_meter_cost());
-  Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });
+  Engine engine(model, flags.cache.options,
+                [&meter, step_to_freeze_at = frozen_step()](const StepRecord& step) mutable {
+                  meter.add_step(step);
+                  while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
+                    std::this_thread::sleep_for(std::chrono::hours(1));
+                });
   server::Api api(engine, meter, options);
   server::HttpServer http(address_of(flags), {}, {{"Access-Control-Allow-Origin", flags.cors_origin}},
                           [&api](server::Exchange& exchange) { return api.handle(exchange); });
+  const Watchdog watchdog(engine, std::chrono::seconds(flags.watchdog_s),
+                          [&] { http.post([&api] { api.give_up(); }); });
   signals.set_action([&] {
     http.stop(
         std::chrono::seconds(flags.drain_timeout_s), [&api] { api.begin_draining(); },
@@ -166,6 +180,8 @@ Action declare_serve(Flags& flags) {
   flags.number("--max-queue", "Calls at a time, beyond which clients get 429", values->max_queue, 1);
   flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM", values->drain_timeout_s,
                0);
+  flags.number("--watchdog", "Seconds that the engine may take for a step before the server gives up; 0: any",
+               values->watchdog_s, 0);
   flags.text(
       "--tool-call-parser", "NAME",
       "How the model writes tool calls: hermes, llama3, pythonic, mistral, granite, phi4, smollm3, lfm2, "
