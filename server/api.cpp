@@ -100,15 +100,17 @@ void Api::find_chat_forms() {
       add(marker, served_.reasoning_tokens);
 }
 
-void Api::authorize(const HttpRequest& request) const {
-  if (options_.api_keys.empty()) return;
+std::string Api::authorize(const HttpRequest& request) const {
+  if (options_.api_keys.empty()) return "default";
   std::string_view given = request.header("X-Api-Key");
   constexpr std::string_view kBearer = "Bearer ";
   if (const auto header = request.header("Authorization"); header.starts_with(kBearer))
     given = header.substr(kBearer.size());
-  if (!options_.api_keys.tenant_of(given))
+  const auto tenant = options_.api_keys.tenant_of(given);
+  if (!tenant)
     throw ApiError(401, "a valid API key is needed: Authorization: Bearer KEY, or X-Api-Key", "",
                    "invalid_api_key");
+  return *tenant;
 }
 
 HttpResponse Api::preflight() const {
@@ -175,13 +177,14 @@ asio::awaitable<void> Api::handle(Exchange& exchange) {
       co_await exchange.respond(std::move(*file));
       co_return;
     }
-  if (request.path != "/health" && request.path != "/v1/health") authorize(request);
+  std::string tenant;
+  if (request.path != "/health" && request.path != "/v1/health") tenant = authorize(request);
   const Route& route = route_of(request);
   if (route.answer)
     co_await exchange.respond(route.answer(*this, request));
   else
     try {
-      co_await complete(exchange);
+      co_await complete(exchange, std::move(tenant));
     } catch (const boost::system::system_error& error) {
       if (timed_out(error.code())) ++answers_.num_stalled_readers;
       throw;
@@ -216,7 +219,7 @@ void Api::give_up() {
   for (Generation* generation : generations_) generation->give_up();
 }
 
-asio::awaitable<void> Api::complete(Exchange& exchange) {
+asio::awaitable<void> Api::complete(Exchange& exchange, std::string tenant) {
   if (given_up_) throw no_progress();
   if (draining_) throw ApiError(503, "the server is shutting down", "", "shutting_down");
   if (num_calls_ >= options_.max_queue)
@@ -224,8 +227,10 @@ asio::awaitable<void> Api::complete(Exchange& exchange) {
                    "queue_full");
   std::optional<Generation> generation;
   const CallCount count(num_calls_);
-  CallMeter call_meter(answers_);
-  const Call call = co_await asio::co_spawn(readers_, read(exchange.request()), asio::use_awaitable);
+  CallMeter call_meter(answers_, tenant);
+  Call call = co_await asio::co_spawn(readers_, read(exchange.request()), asio::use_awaitable);
+  // What a tenant has cached, another must not find: it would tell him what was asked.
+  for (Request& each : call.requests) each.cache_salt = tenant;
   try {
     generation.emplace(exchange.executor(), engine_, call.requests);
   } catch (const std::invalid_argument& error) {

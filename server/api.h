@@ -54,10 +54,11 @@ class Api {
   };
   void find_chat_forms();
   const Route& route_of(const HttpRequest& request) const;
-  void authorize(const HttpRequest& request) const;
+  /// Whose the request is.
+  std::string authorize(const HttpRequest& request) const;
   HttpResponse preflight() const;
   asio::awaitable<Call> read(const HttpRequest& request) const;
-  asio::awaitable<void> complete(Exchange& exchange);
+  asio::awaitable<void> complete(Exchange& exchange, std::string tenant);
   HttpResponse health() const;
   HttpResponse models() const;
   HttpResponse tokenize(const std::string& body) const;
