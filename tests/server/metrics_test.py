@@ -180,6 +180,20 @@ class Work(unittest.TestCase):
         executed_bytes = sum(value for name, value in page.items() if re.match(r"redline_bytes_total.*(weights|kv_read|kv_write|wasted)", name))
         self.assertEqual(page['redline_tenant_bytes_total{tenant="default"}'], executed_bytes)
 
+    def test_tenants_are_counted_apart_and_share_no_prefixes(self):
+        server = self.serve("--api-key", "alice=key-of-alice", "--api-key", "bob=key-of-bob", "--api-key", "a-key")
+        prompt = "A beginning that is longer than a block of the cache, twice as long perhaps, or more. " * 2
+        cached = {}
+        for key in ("key-of-alice", "key-of-alice", "key-of-bob", "a-key"):
+            status, text, _ = server.ask("POST", "/v1/completions", dict(GREEDY, prompt=prompt), {"X-Api-Key": key})
+            self.assertEqual(status, 200, text)
+            cached.setdefault(key, []).append(json.loads(text)["usage"]["prompt_tokens_details"]["cached_tokens"])
+        self.assertGreater(cached["key-of-alice"][1], 16)
+        self.assertEqual([cached["key-of-alice"][0], *cached["key-of-bob"], *cached["a-key"]], [0, 0, 0])
+        text = server.ask("GET", "/metrics", headers={"X-Api-Key": "a-key"})[1]
+        self.assertEqual(dict(re.findall(r'redline_tenant_requests_total{tenant="(\w+)"} (\d+)', text)), {"alice": "2", "bob": "1", "default": "1"})
+        self.assertNotIn("key", re.sub("(?m)^#.*", "", text), "no key is on the page")
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1], verbosity=2)
