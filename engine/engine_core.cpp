@@ -76,7 +76,6 @@ EngineStats EngineCore::stats() const {
   const std::lock_guard lock(inbox_->mutex);
   stats.num_waiting += std::ssize(inbox_->submissions);
   stats.failure = inbox_->failure;
-  stats.num_waiting += std::ssize(inbox_->submissions);
   return stats;
 }
 
