@@ -83,7 +83,7 @@ std::vector<KernelTable> find_usable() {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
   const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
-  // On Intel's, vdpbf16ps was measured at half the rate of fp32 (docs/bench/cpu.jsonl).
+  // On Intel's, the probe found vdpbf16ps at half the rate of fp32.
   if (bf16 && more.is_amd) tables.push_back(kAvx512Bf16);
   if (vnni) tables.push_back(kAvx512Vnni);
   if (bf16 && !more.is_amd) tables.push_back(kAvx512Bf16);

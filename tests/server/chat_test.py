@@ -6,10 +6,9 @@
 The small model copies what the conversation so far shows it."""
 
 import json
-import sys
 import unittest
 
-from serving import GREEDY, MESSAGES, Server
+from serving import GREEDY, MESSAGES, Server, run_tests
 
 try:
     import openai
@@ -170,8 +169,4 @@ class OpenAiClient(unittest.TestCase):
 
 if __name__ == "__main__":
     SERVER = Server("--tool-call-parser", "hermes", "--reasoning-parser", "think")
-    try:
-        outcome = unittest.main(argv=sys.argv[:1], verbosity=2, exit=False).result
-    finally:
-        status = SERVER.stop()
-    sys.exit(not outcome.wasSuccessful() or status != 0)
+    run_tests(SERVER)

@@ -14,7 +14,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from serve_test import GREEDY, Server
+from serving import GREEDY, Server, run_tests
 
 try:
     import jsonschema
@@ -179,8 +179,4 @@ class OpenAiClient(unittest.TestCase):
 
 if __name__ == "__main__":
     SERVER = Server()
-    try:
-        outcome = unittest.main(argv=sys.argv[:1], verbosity=2, exit=False).result
-    finally:
-        status = SERVER.stop()
-    sys.exit(not outcome.wasSuccessful() or status != 0)
+    run_tests(SERVER)

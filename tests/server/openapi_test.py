@@ -12,7 +12,7 @@ import subprocess
 import sys
 import unittest
 
-from serving import Server
+from serving import Server, run_tests
 
 try:
     import schemathesis
@@ -48,8 +48,4 @@ class OpenApi(unittest.TestCase):
 
 if __name__ == "__main__":
     SERVER = Server("--ctx", "256")
-    try:
-        outcome = unittest.main(argv=sys.argv[:1], verbosity=2, exit=False).result
-    finally:
-        status = SERVER.stop()
-    sys.exit(not outcome.wasSuccessful() or status != 0)
+    run_tests(SERVER)

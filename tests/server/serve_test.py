@@ -13,12 +13,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-from serving import GREEDY, MESSAGES, MODEL, REDLINE, Server
+from serving import GREEDY, MESSAGES, MODEL, REDLINE, Server, run_tests
 
 TINY = pathlib.Path(__file__).resolve().parents[1] / "goldens/tiny/plain_4to2_d32_long_bf16"
 KEY = "secret-key"
@@ -325,8 +324,4 @@ class OpenAiClient(unittest.TestCase):
 
 if __name__ == "__main__":
     SERVER = Server()
-    try:
-        outcome = unittest.main(argv=sys.argv[:1], verbosity=2, exit=False).result
-    finally:
-        status = SERVER.stop()
-    sys.exit(not outcome.wasSuccessful() or status != 0)
+    run_tests(SERVER)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import unittest
 
 REDLINE = sys.argv[1]
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
@@ -81,3 +82,12 @@ class Server:
     def metric(self, name):
         text = self.ask("GET", "/metrics")[1]
         return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name + " "))
+
+
+def run_tests(server):
+    """Runs the tests of the program's own module against `server`, then stops it; does not return."""
+    try:
+        outcome = unittest.main(argv=sys.argv[:1], verbosity=2, exit=False).result
+    finally:
+        status = server.stop()
+    sys.exit(not outcome.wasSuccessful() or status != 0)

@@ -12,12 +12,11 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-from serving import GREEDY, MODEL, REDLINE, Server
+from serving import GREEDY, MODEL, REDLINE, Server, run_tests
 
 SERVER = None
 LONG = {"prompt": "The sea", "max_tokens": 4000, "ignore_eos": True, "stream": True}
@@ -276,8 +275,4 @@ class Ends(unittest.TestCase):
 
 if __name__ == "__main__":
     SERVER = Server()
-    try:
-        outcome = unittest.main(argv=sys.argv[:1], verbosity=2, exit=False).result
-    finally:
-        status = SERVER.stop()
-    sys.exit(not outcome.wasSuccessful() or status != 0)
+    run_tests(SERVER)
