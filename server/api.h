@@ -1,84 +1,55 @@
-// The routes: who may ask, what they ask, and what they get.
+// The routes: who may ask, and what answers, before the model is loaded too.
 #pragma once
 
-#include <boost/asio/thread_pool.hpp>
-#include <chrono>
+#include <atomic>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "engine/chat_prompt.h"
-#include "engine/engine.h"
 #include "server/api_keys.h"
-#include "server/call.h"
-#include "server/call_meter.h"
-#include "server/generation.h"
 #include "server/http_server.h"
-#include "server/live_meter.h"
 #include "server/metrics.h"
+#include "server/service.h"
 
 namespace redline::server {
 
 struct ApiOptions {
-  std::vector<std::string> model_names;  // at least one: what clients may call the model
-  ApiKeys api_keys;                      // empty: none is needed
-  std::string tool_call_parser = "auto", reasoning_parser = "auto";  // chat_form.h
-  std::int64_t max_queue = 1024;  // calls at a time beyond which 429 is answered
+  ApiKeys api_keys;  // empty: none is needed
   std::string version;
-  MetricsOptions metrics;                  // but for what the others say
-  std::shared_ptr<DeviceSensors> sensors;  // null: there are none
+  std::string model_name;  // of /metrics while it is being loaded
 };
 
+/// Until serve(), routes that need the model answer 503.
 class Api {
  public:
-  /// Keeps references to `engine` and `meter`. Throws std::invalid_argument for an unknown parser.
-  Api(Engine& engine, LiveMeter& meter, ApiOptions options);
+  explicit Api(ApiOptions options) : options_(std::move(options)) {}
 
   /// Answers one request: the server's Handler. Throws ApiError.
   asio::awaitable<void> handle(Exchange& exchange);
+  /// How far the model is loaded; 0 of 0 while nothing is known. From any thread.
+  void show_progress(std::int64_t done_bytes, std::int64_t total_bytes);
+  /// The model is loaded. `service` lives as long as requests are answered.
+  void serve(Service& service) { service_ = &service; }
+  bool is_loading() const { return service_ == nullptr; }
   /// From now on: not healthy, new calls get 503.
   void begin_draining() { draining_ = true; }
-  /// Ends the answers that are under way: their clients are told so.
-  void abort_calls();
-  /// The engine makes no progress: from now on not healthy, and all calls get 503.
-  void give_up();
-  /// Waits for the threads that read calls. Once the server has stopped, before it is destroyed.
-  void join() { readers_.join(); }
 
  private:
-  struct Route {
-    const char *method, *path;
-    HttpResponse (*answer)(const Api& api, const HttpRequest& request);  // null: a completion
-  };
-  void find_chat_forms();
-  const Route& route_of(const HttpRequest& request) const;
+  struct Route;
+  static const Route& route_of(const HttpRequest& request);
   /// Whose the request is.
   std::string authorize(const HttpRequest& request) const;
   HttpResponse preflight() const;
-  asio::awaitable<Call> read(const HttpRequest& request) const;
-  asio::awaitable<void> complete(Exchange& exchange, std::string tenant);
   HttpResponse health() const;
-  HttpResponse models() const;
-  HttpResponse tokenize(const std::string& body) const;
-  HttpResponse detokenize(const std::string& body) const;
-  HttpResponse apply_template(const std::string& body) const;
-  HttpResponse props() const;
   HttpResponse metrics() const;
+  HttpResponse load() const;
+  HttpResponse version() const;
+  ApiError loading_error() const;
 
-  Engine& engine_;
-  LiveMeter& meter_;
   const ApiOptions options_;
-  std::unique_ptr<ChatPrompt> chat_;
-  std::unique_ptr<ConstraintCompiler> constraints_;
-  ServedModel served_;
-  std::int64_t created_;
-  AnswerTotals answers_;
-  std::int64_t num_calls_ = 0;  // under way
-  std::list<Generation*> generations_;
-  bool draining_ = false, given_up_ = false;
-  asio::thread_pool readers_{1};  // templates and tokenizers: a long prompt must not hold up others' streams
+  std::atomic<std::int64_t> loaded_bytes_ = 0, total_bytes_ = 0;
+  Service* service_ = nullptr;  // null: the model is being loaded
+  bool draining_ = false;
 };
 
 }  // namespace redline::server

@@ -36,6 +36,10 @@ Json parse_body(const std::string& body) {
   return json;
 }
 
+HttpResponse json_response(const Json& json) {
+  return {.body = json.dump(-1, ' ', false, Json::error_handler_t::replace), .headers = {}};
+}
+
 const Json* Fields::find(const char* key) const {
   const auto it = object_.find(key);
   return it == object_.end() || it->is_null() ? nullptr : &*it;

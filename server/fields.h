@@ -1,4 +1,4 @@
-// A request's JSON body, read field by field with errors that name the field.
+// JSON bodies: answers', and requests', read field by field with errors that name the field.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,9 @@ using Json = nlohmann::ordered_json;
 
 /// The object that `body` is. Throws ApiError 400 where it is none, or nests more than 128 deep.
 Json parse_body(const std::string& body);
+
+/// `json` as the answer 200; what is no UTF-8 in it becomes U+FFFD.
+HttpResponse json_response(const Json& json);
 
 /// An object's fields; null counts as absent. Every read throws ApiError 400 naming the field for another
 /// type or a value out of range.

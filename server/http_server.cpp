@@ -125,9 +125,7 @@ class HttpServer::Impl {
     }
     if (is_unix) unix_path_ = address.unix_path;
   }
-  ~Impl() {
-    if (!unix_path_.empty()) ::unlink(unix_path_.c_str());
-  }
+  ~Impl() { close(); }
 
   std::uint16_t port() const {
     const auto endpoint = acceptor_.local_endpoint();
@@ -153,8 +151,7 @@ class HttpServer::Impl {
       if (stopping_) return context_.stop();
       if (stopping) stopping();
       stopping_ = true;
-      error_code ignored;
-      acceptor_.close(ignored);
+      close();
       for (Connection* connection : connections_) connection->stop();
       deadline_.expires_after(deadline);
       deadline_.async_wait([this, late](error_code error) {
@@ -170,6 +167,14 @@ class HttpServer::Impl {
   }
 
  private:
+  /// Listens no more; another server may take the address.
+  void close() {
+    error_code ignored;
+    acceptor_.close(ignored);
+    if (!unix_path_.empty()) ::unlink(unix_path_.c_str());
+    unix_path_.clear();
+  }
+
   /// Counts a connection of its address from when it is accepted to its first request.
   class HalfOpen {
    public:

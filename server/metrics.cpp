@@ -201,6 +201,13 @@ void add_answers(MetricsPage& page, const AnswerTotals& answers) {
                  answers.decode_time);
 }
 
+void add_info(MetricsPage& page, const std::string& version, const std::string& model_name,
+              const std::string& device_name, double loaded) {
+  page.begin("redline_info", "gauge", "What is served, by what, on what.");
+  page.sample({{"version", version}, {"model", model_name}, {"device", device_name}}, std::int64_t{1});
+  page.single("redline_load_progress_ratio", "gauge", "Share of the model's bytes that are loaded.", loaded);
+}
+
 // vLLM's label of a reason has another name, and so is no alias.
 void add_vllm_successes(MetricsPage& page, const std::string& model_name, const AnswerTotals& answers) {
   page.begin("vllm:request_success_total", "counter", "Answers that ended, by reason.");
@@ -216,9 +223,7 @@ std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, 
   std::span<const MetricsPage::Alias> aliases;
   if (options.vllm_alias) aliases = kVllmNames;
   MetricsPage page(aliases, label_text("model_name", options.model_name) + "," + label_text("engine", "0"));
-  page.begin("redline_info", "gauge", "What is served, by what, on what.");
-  page.sample({{"version", options.version}, {"model", options.model_name}, {"device", options.device_name}},
-              std::int64_t{1});
+  add_info(page, options.version, options.model_name, options.device_name, 1);
   page.single("redline_model_parameters", "gauge", "Parameters of the model.", options.num_parameters);
   page.single("redline_model_weight_bytes", "gauge", "Bytes of its weights, as packed.",
               options.weight_bytes);
@@ -233,6 +238,18 @@ std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, 
   add_answers(page, answers);
   if (options.vllm_alias) add_vllm_successes(page, options.model_name, answers);
   return std::move(page).text();
+}
+
+std::string loading_metrics_text(const std::string& version, const std::string& model_name,
+                                 std::int64_t loaded_bytes, std::int64_t total_bytes) {
+  MetricsPage page({}, "");
+  add_info(page, version, model_name, "",
+           total_bytes > 0 ? static_cast<double>(loaded_bytes) / static_cast<double>(total_bytes) : 0);
+  return std::move(page).text();
+}
+
+HttpResponse metrics_response(std::string text) {
+  return {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = std::move(text), .headers = {}};
 }
 
 }  // namespace redline::server

@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "engine/meter/device_sensors.h"
 #include "server/call_meter.h"
+#include "server/http.h"
 #include "server/live_meter.h"
 
 namespace redline::server {
@@ -21,5 +22,11 @@ struct MetricsOptions {
 std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, const LiveReading& reading,
                          const AnswerTotals& answers, const EngineStats& stats,
                          const DeviceHealth& health = {});
+
+/// The page while the model is being loaded; `total_bytes` 0: not known yet.
+std::string loading_metrics_text(const std::string& version, const std::string& model_name,
+                                 std::int64_t loaded_bytes, std::int64_t total_bytes);
+
+HttpResponse metrics_response(std::string text);
 
 }  // namespace redline::server

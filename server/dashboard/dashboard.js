@@ -72,6 +72,13 @@ function setStatus(text, trouble) {
 
 async function read() {
   const reading = {time_s: performance.now() / 1000, samples: parse(await (await ask("metrics")).text())};
+  if (!reading.samples.has("redline_steps_total")) {
+    history = steps = [];
+    byId("model").textContent = reading.samples.get("redline_info")?.[0]?.labels.model ?? "";
+    document.querySelector("main").hidden = true;
+    setStatus(`loading: ${percent(valueOf(reading, "redline_load_progress_ratio"))}`, false);
+    return;
+  }
   const last = history.at(-1);
   if (last && valueOf(reading, "redline_steps_total") < valueOf(last, "redline_steps_total")) history = steps = [];  // a new server
   history = [...history, reading].slice(-kHistory);

@@ -6,6 +6,7 @@
 Needs Chromium and its driver (Debian's chromium, chromium-driver); without them it exits with 77: skipped.
 With REDLINE_SCREENSHOT=FILE it leaves a picture of the page."""
 
+import http.server
 import json
 import os
 import pathlib
@@ -20,8 +21,6 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from serving import Server
 from webdriver import Browser
-
-KEY = "secret-key"
 
 KEY = "secret-key"
 
@@ -172,6 +171,46 @@ class Dashboard(unittest.TestCase):
             self.assertNotRegex(headers["Content-Security-Policy"], "unsafe|http|\\*")
             self.assertEqual(headers["X-Content-Type-Options"], "nosniff")
             self.assertNotRegex(text, r"https?://(?!www\.w3\.org/)", path)
+
+
+class Front(http.server.BaseHTTPRequestHandler):
+    """Passes requests on; while `loading`, answers as a server that has no model yet."""
+    server_behind, loading = None, True
+
+    def do_GET(self):
+        if self.loading and self.path == "/metrics":
+            status, text, kind = 200, 'redline_info{version="1",model="tiny",device=""} 1\nredline_load_progress_ratio 0.25\n', "text/plain"
+        elif self.loading and self.path.startswith("/steps"):
+            status, text, kind = 503, "{}", "application/json"
+        else:
+            status, text, headers = self.server_behind.ask("GET", self.path)
+            kind = headers["Content-Type"]
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+class Loading(unittest.TestCase):
+    def test_it_says_how_far_the_model_is_loaded_and_then_shows_it(self):
+        Front.server_behind = Server()
+        front, browser = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front), Browser()
+        threading.Thread(target=front.serve_forever).start()
+        try:
+            browser.open(f"http://127.0.0.1:{front.server_port}/")
+            browser.wait("document.querySelector('#status').textContent === 'loading: 25 %'")
+            self.assertEqual(browser.run("return [document.querySelector('main').hidden, document.querySelector('#model').textContent];"), [True, "tiny"])
+            Front.loading = False
+            browser.wait("!document.querySelector('main').hidden && document.querySelector('#status').textContent === 'idle'")
+            self.assertEqual(browser.messages(), [])
+        finally:
+            browser.close()
+            front.shutdown()
+            front.server_close()
+            Front.server_behind.stop()
 
 
 class Keys(unittest.TestCase):

@@ -201,6 +201,28 @@ class Keys(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
 
 
+class Loading(unittest.TestCase):
+    """What can be asked meanwhile: model_server_test.cpp."""
+
+    def test_sigterm_while_the_model_is_loaded_ends_it_at_once_with_0(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = directory + "/redline.sock"
+            process = subprocess.Popen([REDLINE, "serve", MODEL, "--uds", path, "--drain-timeout", "600"], stderr=subprocess.PIPE, text=True)
+            self.assertIn(f"is being loaded; unix:{path}/health", process.stderr.readline())
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(60), 0)
+            self.assertFalse(os.path.exists(path))
+            process.stderr.close()
+
+    def test_a_model_that_cannot_be_loaded_ends_it_with_1_and_the_reason(self):
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+            file.write(b"GGUF" + bytes(100))
+            file.flush()
+            failed = subprocess.run([REDLINE, "serve", file.name, "--port", "0"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(failed.returncode, 1)
+        self.assertRegex(failed.stderr.strip().splitlines()[-1], "^redline: " + file.name)
+
+
 class Ends(unittest.TestCase):
     def test_kill_9_in_a_stream_breaks_it_off(self):
         server = Server()

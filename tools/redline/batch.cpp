@@ -174,13 +174,14 @@ int batch(const BatchFlags& flags) {
   const auto model = load_model(reference, flags.model_flags);
   server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns());
   Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });
-  server::ApiOptions options;
+  server::ServiceOptions options;
   options.model_names = flags.names.empty() ? std::vector{model_name(reference)} : flags.names;
-  options.version = REDLINE_VERSION;
   // Twice what runs at a time: a sequence that ends finds the next one waiting.
   const std::int64_t num_seats = 2 * std::int64_t{flags.cache.options.max_sequences};
   options.max_queue = num_seats + 1;
-  server::Api api(engine, meter, options);
+  server::Service service(engine, meter, options);
+  server::Api api({.api_keys = {}, .version = REDLINE_VERSION, .model_name = options.model_names.front()});
+  api.serve(service);
   const auto start = std::chrono::steady_clock::now();
   BatchCounts counts;
   bool finished = false;
@@ -189,10 +190,10 @@ int batch(const BatchFlags& flags) {
     try {
       finished = run.run();
     } catch (...) {
-      api.join();
+      service.join();
       throw;
     }
-    api.join();
+    service.join();
     counts = run.counts();
   }
   RunSummary summary;

@@ -15,7 +15,7 @@
 #include "engine/meter/estimate.h"
 #include "engine/meter/meter_cost.h"
 #include "engine/weights.h"
-#include "server/api.h"
+#include "server/model_server.h"
 #include "tools/redline/command.h"
 #include "tools/redline/options.h"
 #include "tools/redline/session.h"
@@ -57,6 +57,11 @@ server::HttpAddress address_of(const ServeFlags& flags) {
     throw UsageError("--ssl-certfile and --ssl-keyfile belong together");
   return {flags.host, static_cast<std::uint16_t>(flags.port), flags.unix_path, flags.certificate_file,
           flags.key_file};
+}
+
+std::string url_of(const ServeFlags& flags, std::uint16_t port) {
+  if (!flags.unix_path.empty()) return "unix:" + flags.unix_path;
+  return (flags.certificate_file.empty() ? "http://" : "https://") + flags.host + ":" + std::to_string(port);
 }
 
 // SIGINT and SIGTERM, taken by a thread of its own: they end the program until there is something to stop.
@@ -113,48 +118,65 @@ std::int64_t frozen_step() {
   return step ? std::atoll(step) : 0;
 }
 
-int serve(const ServeFlags& flags) {
-  StopSignals signals;
-  server::ApiOptions options;
+server::ServiceOptions service_options(const ServeFlags& flags) {
+  server::ServiceOptions options;
   options.model_names = flags.names.empty() ? std::vector{model_name(flags.model)} : flags.names;
-  options.api_keys = keys_of(flags);
   options.max_queue = flags.max_queue;
   options.tool_call_parser = flags.tool_call_parser;
   options.reasoning_parser = flags.reasoning_parser;
-  options.version = REDLINE_VERSION;
   if (!flags.metrics_alias.empty() && flags.metrics_alias != "vllm")
     throw UsageError("--metrics-alias is " + flags.metrics_alias + "; known is vllm");
+  options.metrics.version = REDLINE_VERSION;
   options.metrics.vllm_alias = !flags.metrics_alias.empty();
   options.metrics.max_sequences = flags.cache.options.max_sequences;
   options.sensors = sensors_of(flags.model_flags.device);
-  const auto model = load_model(flags.model, flags.model_flags);
-  options.metrics.weight_bytes = model->weights->stored_bytes;
-  options.metrics.num_parameters = stored_weights(model->config, DType::kF32).parameters();
-  server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(),
-                          measure_meter_cost());
-  Engine engine(model, flags.cache.options,
-                [&meter, step_to_freeze_at = frozen_step()](const StepRecord& step) mutable {
-                  meter.add_step(step);
-                  while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
-                    std::this_thread::sleep_for(std::chrono::hours(1));
-                });
-  server::Api api(engine, meter, options);
-  server::HttpServer http(address_of(flags), {}, {{"Access-Control-Allow-Origin", flags.cors_origin}},
-                          [&api](server::Exchange& exchange) { return api.handle(exchange); });
-  const Watchdog watchdog(engine, std::chrono::seconds(flags.watchdog_s),
-                          [&] { http.post([&api] { api.give_up(); }); });
-  signals.set_action([&] {
-    http.stop(
-        std::chrono::seconds(flags.drain_timeout_s), [&api] { api.begin_draining(); },
-        [&api] { api.abort_calls(); });
-  });
-  const std::string url = !flags.unix_path.empty()
-                              ? "unix:" + flags.unix_path
-                              : (flags.certificate_file.empty() ? "http://" : "https://") + flags.host + ":" +
-                                    std::to_string(http.port());
-  std::fprintf(stderr, "%s is served at %s\n", options.model_names.front().c_str(), url.c_str());
-  http.run();
-  api.join();
+  return options;
+}
+
+// All that a service is made of.
+struct LoadedService {
+  LoadedService(const ServeFlags& flags, server::ServiceOptions options, server::ModelServer& http,
+                const server::ModelServer::Progress& progress)
+      : model(load_model(flags.model, flags.model_flags, progress)),
+        meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(), measure_meter_cost()),
+        engine(model, flags.cache.options,
+               [this, step_to_freeze_at = frozen_step()](const StepRecord& step) mutable {
+                 meter.add_step(step);
+                 while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
+                   std::this_thread::sleep_for(std::chrono::hours(1));
+               }),
+        service(engine, meter, with_weights(std::move(options), *model)),
+        watchdog(engine, std::chrono::seconds(flags.watchdog_s), [&http] { http.give_up(); }) {}
+
+  static server::ServiceOptions with_weights(server::ServiceOptions options, const LoadedModel& model) {
+    options.metrics.weight_bytes = model.weights->stored_bytes;
+    options.metrics.num_parameters = stored_weights(model.config, DType::kF32).parameters();
+    return options;
+  }
+
+  std::shared_ptr<LoadedModel> model;
+  server::LiveMeter meter;
+  Engine engine;
+  server::Service service;
+  Watchdog watchdog;
+};
+
+int serve(const ServeFlags& flags) {
+  StopSignals signals;
+  const server::ServiceOptions options = service_options(flags);
+  const std::string& name = options.model_names.front();
+  server::ModelServer server(address_of(flags), {}, {{"Access-Control-Allow-Origin", flags.cors_origin}},
+                             {keys_of(flags), REDLINE_VERSION, name});
+  const std::string url = url_of(flags, server.port());
+  std::fprintf(stderr, "%s is being loaded; %s/health tells how far it is\n", name.c_str(), url.c_str());
+  signals.set_action([&] { server.stop(std::chrono::seconds(flags.drain_timeout_s)); });
+  const bool ended = server.run(
+      [&](const server::ModelServer::Progress& progress) {
+        const auto whole = std::make_shared<LoadedService>(flags, options, server, progress);
+        return std::shared_ptr<server::Service>(whole, &whole->service);
+      },
+      [&] { std::fprintf(stderr, "%s is served at %s\n", name.c_str(), url.c_str()); });
+  if (!ended) std::_Exit(kExitDone);  // while it was being loaded, which cannot be broken off
   signals.set_action({});
   return kExitDone;
 }

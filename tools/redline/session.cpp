@@ -31,10 +31,15 @@ RunSummary summary_of(const RequestUsage& usage, std::chrono::steady_clock::time
 
 }  // namespace
 
-std::shared_ptr<LoadedModel> load_model(const std::string& reference, const ModelFlags& flags) {
+std::shared_ptr<LoadedModel> load_model(
+    const std::string& reference, const ModelFlags& flags,
+    const std::function<void(std::int64_t done_bytes, std::int64_t total_bytes)>& progress) {
   ModelOptions options = flags.options();
   ProgressBar bar("Loading");
-  options.progress = [&bar](std::int64_t done, std::int64_t total) { bar.show(done, total); };
+  options.progress = [&](std::int64_t done, std::int64_t total) {
+    bar.show(done, total);
+    if (progress) progress(done, total);
+  };
   return LoadedModel::open(reference, options);
 }
 

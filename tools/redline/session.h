@@ -19,8 +19,10 @@
 
 namespace redline {
 
-/// Loads `reference` with a progress bar on a terminal.
-std::shared_ptr<LoadedModel> load_model(const std::string& reference, const ModelFlags& flags);
+/// Loads `reference` with a progress bar on a terminal; `progress` is told too.
+std::shared_ptr<LoadedModel> load_model(
+    const std::string& reference, const ModelFlags& flags,
+    const std::function<void(std::int64_t done_bytes, std::int64_t total_bytes)>& progress = {});
 
 /// The model's tokenizer; throws std::runtime_error where it has none.
 const Tokenizer& tokenizer_of(const LoadedModel& model);

@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/system/system_error.hpp>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <deque>
 #include <exception>
@@ -57,6 +58,10 @@ Reading read(const load::HttpTarget& server, const std::string& url) {
     throw std::runtime_error(url + "/metrics: " + error.what());
   }
   Reading reading{Clock::now(), load::MetricsPage(text)};
+  if (const auto loaded = reading.page.sum("redline_load_progress_ratio");
+      loaded && !reading.page.sum("redline_steps_total"))
+    throw std::runtime_error(
+        url + ": the model is being loaded: " + std::to_string(std::lround(100 * *loaded)) + " %");
   if (!reading.page.sum("redline_steps_total"))
     throw std::runtime_error(url + "/metrics: holds none of Redline's metrics; redline serve has them");
   return reading;

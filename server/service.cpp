@@ -1,0 +1,230 @@
+#include "server/service.h"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <chrono>
+#include <stdexcept>
+#include <utility>
+
+#include "engine/tokenizer/tokenizer.h"
+#include "engine/weights.h"
+#include "server/dashboard.h"
+#include "server/reply.h"
+
+namespace redline::server {
+namespace {
+
+/// Counts a call while it lives.
+class CallCount {
+ public:
+  explicit CallCount(std::int64_t& num_calls) : num_calls_(num_calls) { ++num_calls_; }
+  ~CallCount() { --num_calls_; }
+  CallCount(const CallCount&) = delete;
+  CallCount& operator=(const CallCount&) = delete;
+
+ private:
+  std::int64_t& num_calls_;
+};
+
+/// Holds a generation's place in a list while it lives.
+class ListedGeneration {
+ public:
+  ListedGeneration(std::list<Generation*>& list, Generation& generation)
+      : list_(list), place_(list.insert(list.end(), &generation)) {}
+  ~ListedGeneration() { list_.erase(place_); }
+  ListedGeneration(const ListedGeneration&) = delete;
+  ListedGeneration& operator=(const ListedGeneration&) = delete;
+
+ private:
+  std::list<Generation*>& list_;
+  std::list<Generation*>::iterator place_;
+};
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+ApiError no_progress() { return ApiError(503, "the engine makes no progress", "", "engine_frozen"); }
+
+/// What the client is told of an event that ends its answer before its time; nothing for others.
+std::optional<ApiError> failure_of(const OutputEvent& event) {
+  if (event.finish_reason == FinishReason::kError) return ApiError(500, event.error, "", "generation_failed");
+  if (event.finish_reason == FinishReason::kAborted)
+    return ApiError(503, "the request was aborted", "", "aborted");
+  return std::nullopt;
+}
+
+}  // namespace
+
+Service::Service(Engine& engine, LiveMeter& meter, ServiceOptions options)
+    : engine_(engine),
+      meter_(meter),
+      options_(std::move(options)),
+      created_(std::chrono::duration_cast<std::chrono::seconds>(
+                   std::chrono::system_clock::now().time_since_epoch())
+                   .count()) {
+  if (engine.model().tokenizer) {
+    chat_ = std::make_unique<ChatPrompt>(*engine.model().tokenizer);
+    constraints_ = std::make_unique<ConstraintCompiler>(*engine.model().tokenizer);
+  }
+  options_.metrics.model_name = options_.model_names.front();
+  options_.metrics.device_name = meter.peaks().device_name;
+  served_.model = &engine.model();
+  served_.chat = chat_.get();
+  served_.max_context = engine.max_context();
+  served_.names = options_.model_names;
+  served_.constraints = constraints_.get();
+  find_chat_forms();
+}
+
+void Service::find_chat_forms() {
+  const Tokenizer* tokenizer = engine_.model().tokenizer.get();
+  const std::string chat_template = tokenizer ? tokenizer->spec().chat_template : "";
+  served_.tool_calls = find_tool_call_form(options_.tool_call_parser, chat_template);
+  served_.reasoning = find_reasoning_form(options_.reasoning_parser, chat_template);
+  if (!tokenizer) return;
+  const auto add = [&](std::string_view marker, std::vector<TokenId>& tokens) {
+    for (const AddedToken& token : tokenizer->spec().added_tokens)
+      if (token.special && token.content == marker) tokens.push_back(token.id);
+  };
+  if (served_.tool_calls)
+    for (const std::string_view marker : served_.tool_calls->markers()) add(marker, served_.tool_call_tokens);
+  if (served_.reasoning)
+    for (const std::string_view marker : {served_.reasoning->open, served_.reasoning->close})
+      add(marker, served_.reasoning_tokens);
+}
+
+asio::awaitable<Call> Service::read_call(const HttpRequest& request) const {
+  const Json body = parse_body(request.body);
+  co_return request.path == "/v1/chat/completions" ? parse_chat(body, served_)
+                                                   : parse_completion(body, served_);
+}
+
+asio::awaitable<HttpResponse> Service::read(std::function<HttpResponse()> answer) {
+  const auto run = [](const std::function<HttpResponse()>& what) -> asio::awaitable<HttpResponse> {
+    co_return what();
+  };
+  co_return co_await asio::co_spawn(readers_, run(answer), asio::use_awaitable);
+}
+
+asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) {
+  if (const auto error = failure()) throw *error;
+  if (num_calls_ >= options_.max_queue)
+    throw ApiError(429, std::to_string(num_calls_) + " calls are under way, the most there may be", "",
+                   "queue_full");
+  std::optional<Generation> generation;
+  const CallCount count(num_calls_);
+  CallMeter call_meter(answers_, tenant);
+  Call call = co_await asio::co_spawn(readers_, read_call(exchange.request()), asio::use_awaitable);
+  // What a tenant has cached, another must not find: it would tell him what was asked.
+  for (Request& each : call.requests) each.cache_salt = tenant;
+  try {
+    generation.emplace(exchange.executor(), engine_, call.requests);
+  } catch (const std::invalid_argument& error) {
+    throw ApiError(400, error.what(), call.chat ? "messages" : "prompt", "invalid_request");
+  } catch (const std::runtime_error& error) {
+    throw ApiError(503, error.what(), "", "engine_stopped");
+  }
+  call_meter.begin(call.requests, *generation);
+  exchange.on_close([&generation] { generation->abort(); });
+  const ListedGeneration listed(generations_, *generation);
+  try {
+    co_await answer(exchange, call, *generation, call_meter);
+  } catch (const boost::system::system_error& error) {
+    if (timed_out(error.code())) ++answers_.num_stalled_readers;
+    throw;
+  }
+}
+
+asio::awaitable<void> Service::answer(Exchange& exchange, const Call& call, Generation& generation,
+                                      CallMeter& call_meter) {
+  Reply reply(call, engine_.model().tokenizer.get());
+  bool begun = false;
+  for (;;) {
+    const auto pieces = co_await generation.next();
+    if (pieces.empty()) break;
+    std::string events;
+    for (const auto& piece : pieces) {
+      call_meter.add(piece);
+      if (const auto failure = failure_of(piece.event)) {
+        if (!begun) throw *failure;
+        co_await exchange.send(events + event_text(failure->body()));
+        co_return;  // without [DONE] or the stream's end
+      }
+      if (call.stream)
+        events += reply.chunk(piece, generation.usage());
+      else
+        reply.add(piece);
+    }
+    if (events.empty()) continue;
+    if (!std::exchange(begun, true)) co_await exchange.begin_events();  // until then an error has a status
+    co_await exchange.send(std::move(events));
+  }
+  if (generation.given_up()) {
+    if (!begun) throw no_progress();
+    co_await exchange.send(event_text(no_progress().body()));
+    co_return;
+  }
+  if (call.stream) {
+    const std::string usage = call.include_usage ? reply.usage_chunk(generation.usage()) : "";
+    co_await exchange.send(usage + event_text("[DONE]"));
+    co_await exchange.end_events();
+  } else {
+    HttpResponse response;
+    response.body = reply.body(generation.usage());
+    co_await exchange.respond(std::move(response));
+  }
+}
+
+std::optional<ApiError> Service::failure() const {
+  if (const std::string why = engine_.stats().failure; !why.empty())
+    return ApiError(503, "the engine has stopped: " + why, "", "engine_stopped");
+  if (given_up_) return no_progress();
+  return std::nullopt;
+}
+
+void Service::abort_calls() {
+  for (Generation* generation : generations_) generation->abort();
+}
+
+void Service::give_up() {
+  given_up_ = true;
+  for (Generation* generation : generations_) generation->give_up();
+}
+
+HttpResponse Service::metrics() const {
+  const EngineStats stats = engine_.stats();
+  const LiveReading reading = meter_.read(now_ns(), stats.num_running + stats.num_waiting > 0);
+  const DeviceHealth health = options_.sensors ? options_.sensors->read() : DeviceHealth{};
+  return metrics_response(metrics_text(options_.metrics, meter_, reading, answers_, stats, health));
+}
+
+HttpResponse Service::steps(const HttpRequest& request) const {
+  return steps_response(meter_, request.query, now_ns());
+}
+
+HttpResponse Service::models() const {
+  Json data = Json::array();
+  for (const std::string& name : options_.model_names)
+    data.push_back({{"id", name},
+                    {"object", "model"},
+                    {"created", created_},
+                    {"owned_by", "redline"},
+                    {"root", options_.model_names.front()},
+                    {"parent", nullptr},
+                    {"max_model_len", served_.max_context},
+                    {"permission", Json::array()}});
+  return json_response({{"object", "list"}, {"data", std::move(data)}});
+}
+
+HttpResponse Service::props() const {
+  return json_response({{"model", options_.model_names.front()},
+                        {"architecture", engine_.model().config.architecture},
+                        {"max_model_len", served_.max_context},
+                        {"vocab_size", engine_.model().config.vocab_size},
+                        {"max_queue", options_.max_queue}});
+}
+
+}  // namespace redline::server
