@@ -1,14 +1,17 @@
-// The frame of every x86 matrix kernel: how activations lie, GEMV or GEMM, chunks of K, the store. Included
-// only by matrix_*_avx2.cpp and matrix_*_avx512.cpp; everything has internal linkage, so that no code of one
-// instruction set can serve another.
+// The frame of every x86 matrix kernel: how activations lie, which of its loops meets them, chunks of K, the
+// store. Included only by matrix_*_avx2.cpp and matrix_*_avx512.cpp; everything has internal linkage, so that
+// no code of one instruction set can serve another.
 //
 // A kernel K multiplies panels of kPanelRows rows in units of kUnit k (a block of 32, a pair, or one):
 //   kTile            most rows of activations in a tile; kMaxChunk: most units in a chunk
+//   kPackedTiles     up to so many tiles unpacking weights again for each costs less than a copy
+//   kPanelsAtOnce<T> panels that one tile of T rows alone meets side by side
 //   kUnitBytes       of a panel; kRowUnitBytes: of one prepared row
-//   Wide             a chunk of a panel as the GEMM wants it, in L1; widen(panel, length, wide) fills it
 //   prepare_tile<T>  prepares T rows of `length` units, of which k elements exist
-//   gemv<T>          whole panels times T rows, straight from the packed bytes
-//   multiply_tile<T> sums[T][kPanelRows] += a chunk times a tile
+//   multiply_packed<T, P> sums[P][T][kPanelRows] += `length` units, straight from the packed bytes of P
+//                    panels `stride` bytes apart, times a tile
+//   Wide             a chunk of a panel unpacked, in L1; widen(panel, length, wide) fills it
+//   multiply_tile<T> sums[T][kPanelRows] += such a chunk times a tile
 //
 // Prepared rows lie as [chunk][tile][unit][row of the tile], so that a tile's pass over a chunk is one stream
 // and the tiles of a chunk follow each other. One tile alone is plain [unit][row]. Sums of a task stay in a
@@ -57,18 +60,6 @@ inline void store_row(const LinearTask& task, int64_t panel, int64_t row, const 
   }
 }
 
-/// T rows of sums from registers: panels of 16.
-template <int T>
-inline void store_sums(const LinearTask& task, int64_t panel, const __m256 (&acc)[T][2]) {
-  alignas(32) float sums[T][16];
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t) {
-    _mm256_store_ps(sums[t], acc[t][0]);
-    _mm256_store_ps(sums[t] + 8, acc[t][1]);
-  }
-  for (int t = 0; t < T; ++t) store_row<16>(task, panel, t, sums[t]);
-}
-
 /// Touches the kBytes that follow `p + ahead`.
 template <int64_t kBytes>
 inline void prefetch(const std::byte* p, int64_t ahead) {
@@ -104,21 +95,54 @@ void prepare(std::byte* activations, const float* x, int64_t x_stride, int64_t m
     }
 }
 
-template <class K>
+/// One tile: weights are read once, in order, several panels at a time if a few sums would wait for each
+/// other.
+template <class K, int T>
+void gemv(const LinearTask& task, int64_t first_panel, int64_t last_panel) {
+  constexpr int kMost = K::template kPanelsAtOnce<T>;
+  const int64_t units = ceil_of(task.k, K::kUnit), panel_bytes = units * K::kUnitBytes;
+  alignas(64) float sums[kMost * T * K::kPanelRows];
+  const auto multiply_panels = [&](int64_t panel, auto at_once) {
+    memset(sums, 0, sizeof(sums));
+    K::template multiply_packed<T, at_once>(task.weight + panel * panel_bytes, panel_bytes, task.activations,
+                                            units, sums);
+    for (int64_t p = 0; p < at_once; ++p)
+      for (int64_t t = 0; t < T; ++t)
+        store_row<K::kPanelRows>(task, panel + p, t, sums + (p * T + t) * K::kPanelRows);
+  };
+  int64_t panel = first_panel;
+  for (; panel + kMost <= last_panel; panel += kMost)
+    multiply_panels(panel, std::integral_constant<int, kMost>{});
+  for (; panel < last_panel; ++panel) multiply_panels(panel, std::integral_constant<int, 1>{});
+}
+
+/// Several tiles: a chunk of a panel stays in L1, packed or unpacked, while they pass.
+template <class K, bool kPacked>
 void gemm(const LinearTask& task, int64_t panel, int64_t first_row, int64_t last_row) {
-  alignas(64) typename K::Wide wide;
   alignas(64) float sums[kMaxTaskRows * K::kPanelRows];
   const int64_t tile = tile_rows(task.m, K::kTile);
   const Chunks chunks(ceil_of(task.k, K::kUnit), K::kMaxChunk);
-  const std::byte* weight = task.weight + panel * chunks.total * K::kUnitBytes;
   memset(sums, 0, static_cast<size_t>((last_row - first_row) * K::kPanelRows) * sizeof(float));
-  for (int64_t u = 0; u < chunks.total; u += chunks.size) {
-    const int64_t length = chunks.length(u);
-    const auto* w = K::widen(weight + u * K::kUnitBytes, length, wide);
-    for (int64_t row = first_row; row < last_row; row += tile) {
-      const std::byte* x = task.activations + tile_offset<K>(task.m, u, length, row);
+  const auto for_each_tile = [&](int64_t u, auto multiply_chunk) {
+    for (int64_t row = first_row; row < last_row; row += tile)
       with_rows<K::kTile>(min_of(tile, last_row - row), [&](auto rows) {
-        K::template multiply_tile<rows>(w, x, length, sums + (row - first_row) * K::kPanelRows);
+        multiply_chunk(rows, task.activations + tile_offset<K>(task.m, u, chunks.length(u), row),
+                       sums + (row - first_row) * K::kPanelRows);
+      });
+  };
+  const std::byte* weight = task.weight + panel * chunks.total * K::kUnitBytes;
+  for (int64_t u = 0; u < chunks.total; u += chunks.size) {
+    const std::byte* packed = weight + u * K::kUnitBytes;
+    const int64_t length = chunks.length(u);
+    if constexpr (kPacked) {
+      for_each_tile(u, [&](auto rows, const std::byte* x, float* out) {
+        K::template multiply_packed<rows, 1>(packed, 0, x, length, out);
+      });
+    } else {
+      alignas(64) typename K::Wide wide;
+      const auto* w = K::widen(packed, length, wide);
+      for_each_tile(u, [&](auto rows, const std::byte* x, float* out) {
+        K::template multiply_tile<rows>(w, x, length, out);
       });
     }
   }
@@ -129,11 +153,14 @@ void gemm(const LinearTask& task, int64_t panel, int64_t first_row, int64_t last
 template <class K>
 void multiply(const LinearTask& task, int64_t first_panel, int64_t last_panel, int64_t first_row,
               int64_t last_row) {
-  if (task.m <= K::kTile) {
-    with_rows<K::kTile>(task.m, [&](auto rows) { K::template gemv<rows>(task, first_panel, last_panel); });
-  } else {
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) gemm<K>(task, panel, first_row, last_row);
-  }
+  if (task.m <= K::kTile)
+    return with_rows<K::kTile>(task.m, [&](auto rows) { gemv<K, rows>(task, first_panel, last_panel); });
+  const bool packed = task.m <= K::kPackedTiles * K::kTile;
+  for (int64_t panel = first_panel; panel < last_panel; ++panel)
+    if (packed)
+      gemm<K, true>(task, panel, first_row, last_row);
+    else
+      gemm<K, false>(task, panel, first_row, last_row);
 }
 
 template <class K>

@@ -4,15 +4,14 @@
 //
 // Layout: panels of 16 rows, [k][16] (panel_layout.h), two vectors of 8. A thread owns whole panels.
 // Up to 6 rows (GEMV): weights widen in registers and are read once; with one or two rows two panels at a
-// time, because a few chains alone would wait for each sum; the limit is memory bandwidth. More (GEMM): 256 k
-// of a panel are widened once into L1 (16 KB) and meet the rows tile by tile in 12 sums; the limit is two
-// fmas a cycle.
+// time, because a few chains alone would wait for each sum; the limit is memory bandwidth. Up to 18: the
+// same, tile by tile, over 256 k of a panel in L1. More (GEMM): those are widened once into L1 (16 KB) and
+// meet the rows tile by tile in 12 sums; the limit is two fmas a cycle.
 //
-// Measured on Zen 3 (EPYC, 2 cores of a virtual machine, busy with other programs), one thread on its own
-// clock, 4096 x 2048 weights, medians of pairs with a bare loop or a read of the same bytes
-// (redline_kernel_bench
-// --own-clock): BF16 / F16 with 512 rows 77 / 85 % of what fma
-// attains (78 / 85 GFLOP/s), with 8 rows 50 / 51 % of the roofline, with 1 row the whole of the read.
+// Measured on Zen 3 (EPYC, 2 cores of a virtual machine), medians of pairs with a bare loop or a read of the
+// same bytes (redline_kernel_bench): BF16 / F16 with 512 rows, one thread, 77 / 85 % of what fma attains (78
+// / 85 GFLOP/s); BF16, two threads: 67 % of the roofline with 8 rows, 74 % with 16, the whole of it with 1
+// to 4.
 #if defined(__x86_64__)
 #include "kernels/cpu/matrix_driver.h"
 
@@ -21,7 +20,9 @@ namespace {
 
 template <DType kType>
 struct Float {
-  static constexpr int kPanelRows = 16, kTile = 6;
+  static constexpr int kPanelRows = 16, kTile = 6, kPackedTiles = 3;
+  template <int T>
+  static constexpr int kPanelsAtOnce = T <= 2 ? 2 : 1;
   static constexpr int64_t kUnit = 1, kMaxChunk = 256;
   static constexpr int64_t kElementBytes = kType == DType::kF32 ? 4 : 2;
   static constexpr int64_t kUnitBytes = kPanelRows * kElementBytes, kRowUnitBytes = 4;
@@ -45,21 +46,18 @@ struct Float {
   }
 
   template <int T, int P>
-  static void gemv_panels(const LinearTask& task, int64_t panel) {
-    const int64_t panel_size = task.k * kUnitBytes;
-    const auto* x = reinterpret_cast<const float*>(task.activations);
-    const std::byte* w = task.weight + panel * panel_size;
+  __attribute__((noinline)) static void multiply_packed(const std::byte* w, int64_t stride,
+                                                        const std::byte* activations, int64_t length,
+                                                        float* sums) {
+    const auto* x = reinterpret_cast<const float*>(activations);
     __m256 acc[P][T][2];
 #pragma GCC unroll 2
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 6
-      for (int t = 0; t < T; ++t) acc[p][t][0] = acc[p][t][1] = _mm256_setzero_ps();
-    for (int64_t k = 0; k < task.k; ++k, x += T, w += kUnitBytes) {
+    for (int p = 0; p < P; ++p) load_sums(sums + p * T * kPanelRows, acc[p]);
+    const auto step = [&] {
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
-        prefetch<kUnitBytes>(w + p * panel_size, kPrefetchBytes / P);
-        const __m256 w0 = load_weights(w + p * panel_size);
-        const __m256 w1 = load_weights(w + p * panel_size + 8 * kElementBytes);
+        const __m256 w0 = load_weights(w + p * stride);
+        const __m256 w1 = load_weights(w + p * stride + 8 * kElementBytes);
 #pragma GCC unroll 6
         for (int t = 0; t < T; ++t) {
           const __m256 xt = _mm256_broadcast_ss(x + t);
@@ -67,17 +65,18 @@ struct Float {
           acc[p][t][1] = _mm256_fmadd_ps(w1, xt, acc[p][t][1]);
         }
       }
+      x += T;
+      w += kUnitBytes;
+    };
+    int64_t k = 0;
+    for (; k + 4 <= length; k += 4) {
+      for (int p = 0; p < P; ++p) prefetch<4 * kUnitBytes>(w + p * stride, kPrefetchBytes / P);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) step();
     }
+    for (; k < length; ++k) step();
 #pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) store_sums(task, panel + p, acc[p]);
-  }
-
-  template <int T>
-  static void gemv(const LinearTask& task, int64_t first_panel, int64_t last_panel) {
-    constexpr int P = T <= 2 ? 2 : 1;
-    int64_t panel = first_panel;
-    for (; panel + P <= last_panel; panel += P) gemv_panels<T, P>(task, panel);
-    for (; panel < last_panel; ++panel) gemv_panels<T, 1>(task, panel);
+    for (int p = 0; p < P; ++p) save_sums(sums + p * T * kPanelRows, acc[p]);
   }
 
   static const float* widen(const std::byte* panel, int64_t length, Wide& wide) {
@@ -95,11 +94,8 @@ struct Float {
                                                       int64_t length, float* sums) {
     const auto* x = reinterpret_cast<const float*>(activations);
     __m256 acc[T][2];
-#pragma GCC unroll 6
-    for (int t = 0; t < T; ++t) {
-      acc[t][0] = _mm256_load_ps(sums + 16 * t);
-      acc[t][1] = _mm256_load_ps(sums + 16 * t + 8);
-    }
+    load_sums(sums, acc);
+#pragma GCC unroll 4
     for (int64_t k = 0; k < length; ++k, w += 16, x += T) {
       const __m256 w0 = _mm256_loadu_ps(w), w1 = _mm256_loadu_ps(w + 8);
 #pragma GCC unroll 6
@@ -109,11 +105,7 @@ struct Float {
         acc[t][1] = _mm256_fmadd_ps(w1, xt, acc[t][1]);
       }
     }
-#pragma GCC unroll 6
-    for (int t = 0; t < T; ++t) {
-      _mm256_store_ps(sums + 16 * t, acc[t][0]);
-      _mm256_store_ps(sums + 16 * t + 8, acc[t][1]);
-    }
+    save_sums(sums, acc);
   }
 };
 

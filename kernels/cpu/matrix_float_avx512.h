@@ -24,7 +24,11 @@ namespace {
 template <DType kType, class Product = void>
 struct Float {
   static constexpr bool kPairs = !std::is_void_v<Product>;
-  static constexpr int kPanelRows = 32, kTile = 12;
+  static constexpr int kPanelRows = 32, kTile = 12, kPackedTiles = 1;
+  template <int T>
+  static constexpr int kPanelsAtOnce = T == 1   ? 4
+                                       : T <= 3 ? 2
+                                                : 1;
   static constexpr int64_t kUnit = kPairs ? 2 : 1, kMaxChunk = 256;
   static constexpr int64_t kVectorBytes = kPairs || kType == DType::kF32 ? 64 : 32;  // of 16 rows, packed
   static constexpr int64_t kUnitBytes = 2 * kVectorBytes, kRowUnitBytes = 4;
@@ -59,21 +63,19 @@ struct Float {
   }
 
   template <int T, int P>
-  static void gemv_panels(const LinearTask& task, int64_t panel) {
-    const int64_t units = ceil_of(task.k, kUnit), panel_size = units * kUnitBytes;
-    const auto* x = reinterpret_cast<const float*>(task.activations);
-    const std::byte* w = task.weight + panel * panel_size;
+  __attribute__((noinline)) static void multiply_packed(const std::byte* w, int64_t stride,
+                                                        const std::byte* activations, int64_t length,
+                                                        float* sums) {
+    const auto* x = reinterpret_cast<const float*>(activations);
     __m512 acc[P][T][2];
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 12
-      for (int t = 0; t < T; ++t) acc[p][t][0] = acc[p][t][1] = _mm512_setzero_ps();
-    for (int64_t u = 0; u < units; ++u, x += T, w += kUnitBytes) {
+    for (int p = 0; p < P; ++p) load_sums(sums + p * T * kPanelRows, acc[p]);
+    for (int64_t u = 0; u < length; ++u, x += T, w += kUnitBytes) {
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
-        prefetch<kUnitBytes>(w + p * panel_size, kPrefetchBytes / P);
-        const __m512 w0 = load_weights(w + p * panel_size);
-        const __m512 w1 = load_weights(w + p * panel_size + kVectorBytes);
+        prefetch<kUnitBytes>(w + p * stride, kPrefetchBytes / P);
+        const __m512 w0 = load_weights(w + p * stride);
+        const __m512 w1 = load_weights(w + p * stride + kVectorBytes);
 #pragma GCC unroll 12
         for (int t = 0; t < T; ++t) {
           const __m512 xt = _mm512_set1_ps(x[t]);
@@ -83,15 +85,7 @@ struct Float {
       }
     }
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) store_sums(task, panel + p, acc[p]);
-  }
-
-  template <int T>
-  static void gemv(const LinearTask& task, int64_t first_panel, int64_t last_panel) {
-    constexpr int P = T == 1 ? 4 : T <= 3 ? 2 : 1;
-    int64_t panel = first_panel;
-    for (; panel + P <= last_panel; panel += P) gemv_panels<T, P>(task, panel);
-    for (; panel < last_panel; ++panel) gemv_panels<T, 1>(task, panel);
+    for (int p = 0; p < P; ++p) save_sums(sums + p * T * kPanelRows, acc[p]);
   }
 
   static const float* widen(const std::byte* panel, int64_t length, Wide& wide) {

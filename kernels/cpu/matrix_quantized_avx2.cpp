@@ -12,17 +12,18 @@
 //
 // Layout: panels of 16 rows (panel_layout.h), two vectors of 8. A thread owns whole panels. Up to 4 rows
 // (GEMV): codes unpack in registers, weights are read once, in order, 2 KiB prefetched ahead; the limit is
-// memory bandwidth. More (GEMM): a chunk of a panel is unpacked once into L1 (13 to 17 KB) and meets the rows
+// memory bandwidth. Up to 8, 12 or 16 rows, as the type unpacks cheaply: the same, tile by tile, over a chunk
+// of a panel in L1. More (GEMM): a chunk of a panel is unpacked once into L1 (13 to 17 KB) and meets the rows
 // tile by tile; the limit is two maddubs or pmaddwd a cycle.
 //
-// Measured on Zen 3 (EPYC, 2 cores of a virtual machine, busy with other programs), one thread on its own
-// clock, 4096 x 2048 weights, medians of 11 pairs with a bare loop or a read of the same bytes
-// (redline_kernel_bench
-// --own-clock; rows in docs/bench/cpu.jsonl). With 512 rows, share of what maddubs or, for signed codes,
-// pmaddwd attains: Q4_0 / Q4_1 / Q4_K 70 / 72 / 70 %, Q5_0 / Q5_1 / Q5_K / MXFP4 66 / 57 / 64 / 66 %, Q2_K /
-// Q3_K / Q6_K 59 / 51 / 55 %, Q8_0 / IQ4_NL / IQ4_XS 81 / 80 / 79 %. With 8 rows 36 to 64 % of the roofline.
-// With 1 row the whole of the read (that loop, without prefetching, took longer than the kernel), but Q2_K 78
-// %, IQ4_XS 78 % and Q3_K 68 %: unpacking takes longer there.
+// Measured on Zen 3 (EPYC, 2 cores of a virtual machine), 4096 x 2048 or 8192 x 2048 weights, medians of 7 or
+// 11 pairs with a bare loop or a read of the same bytes (redline_kernel_bench; rows in docs/bench/cpu.jsonl).
+// With 512 rows, one thread, share of what maddubs or, for signed codes, pmaddwd attains: Q4_0 / Q4_1 / Q4_K
+// 70 / 72 / 70 %, Q5_0 / Q5_1 / Q5_K / MXFP4 66 / 57 / 64 / 66 %, Q2_K / Q3_K / Q6_K 59 / 51 / 55 %, Q8_0 /
+// IQ4_NL / IQ4_XS 81 / 80 / 79 %. With 8 rows, two threads: Q8_0 72 %, Q4_0 66 %, Q4_1 55 %, Q4_K 48 %, Q6_K
+// 34 % of the roofline; with 4 rows 67 (Q6_K) to 91 % (Q8_0). With 1 row the whole of the read (that loop,
+// without prefetching, took longer than the kernel), but Q2_K 78 %, IQ4_XS 78 % and Q3_K 68 %: unpacking
+// takes longer there.
 #if defined(__x86_64__)
 #include "kernels/cpu/codec.h"
 #include "kernels/cpu/matrix_driver.h"
@@ -30,8 +31,9 @@
 namespace redline::cpu {
 namespace {
 
-inline __m256i even_bytes(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
-inline __m256i odd_bytes(__m256i v) { return _mm256_srai_epi16(v, 8); }
+// Signed bytes as int16, times 256: a shift less than their values would take.
+inline __m256i even_bytes_256(__m256i v) { return _mm256_slli_epi16(v, 8); }
+inline __m256i odd_bytes_256(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi16(-256)); }
 
 /// T rows of 32 k as bytes, by quads. `sums` is whichever the type needs: -offset sum(a) as int32, scale
 /// sum(a) as float, or the sums of a's halves as two int16.
@@ -62,6 +64,9 @@ struct Quantized {
                                                               : 2;
 
   static constexpr int kPanelRows = C::kRows, kTile = 4;
+  static constexpr int kPackedTiles = kType == DType::kQ8_0 ? 4 : kBy16 ? 1 : C::kSubblocks > 1 ? 2 : 3;
+  template <int T>
+  static constexpr int kPanelsAtOnce = 1;
   static constexpr int64_t kUnit = 32 * C::kSubblocks, kUnitBytes = C::kUnitBytes;
   static constexpr int64_t kMaxChunk = C::kSubblocks > 1 ? 2 : C::kIsSigned ? 16 : 20;
   static constexpr int64_t kRowUnitBytes = C::kSubblocks * sizeof(Tile<1>);
@@ -88,12 +93,12 @@ struct Quantized {
     for (int64_t b = 0; b < length * C::kSubblocks; ++b, ++tile)
       for (int t = 0; t < T; ++t) {
         const Quantized32 block = quantize_32(x + t * x_stride + 32 * b);
-        tile->scale[t] = block.scale;
+        tile->scale[t] = C::kIsSigned ? block.scale / 256 : block.scale;
         alignas(32) int8_t bytes[32];
         if constexpr (C::kIsSigned) {
           alignas(32) int16_t even[16], odd[16];
-          store_256(even, even_bytes(block.q));
-          store_256(odd, odd_bytes(block.q));
+          store_256(even, _mm256_srai_epi16(_mm256_slli_epi16(block.q, 8), 8));
+          store_256(odd, _mm256_srai_epi16(block.q, 8));
           for (int q = 0; q < 8; ++q) {
             memcpy(tile->a[2 * q][t], even + 2 * q, 4);
             memcpy(tile->a[2 * q + 1][t], odd + 2 * q, 4);
@@ -193,46 +198,49 @@ struct Quantized {
     }
   };
 
-  template <int T>
-  static void gemv(const LinearTask& task, int64_t first_panel, int64_t last_panel) {
-    const int64_t units = task.k / kUnit;
-    const std::byte* unit = task.weight + first_panel * units * kUnitBytes;
-    constexpr int64_t kSubblockBytes = (kUnitBytes / C::kSubblocks + 63) / 64 * 64;
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const auto* x = reinterpret_cast<const Tile<T>*>(task.activations);
-      __m256 acc[T][2];
+  /// Adds step k of a panel's two vectors to T rows: each row's activations are broadcast once for both.
+  template <int T, class A>
+  static void add_step(Sums (&sums)[T][2], int k, __m256i w0, __m256i w1, const A (&a)[T],
+                       const Scales& scales) {
 #pragma GCC unroll 4
-      for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
-      for (int64_t u = 0; u < units; ++u, unit += kUnitBytes) {
-        for (int s = 0; s < C::kSubblocks; ++s, ++x) {
-          prefetch<kSubblockBytes>(unit + s * kSubblockBytes, kPrefetchBytes);
-          alignas(32) Scales scales;
-          load_scales(unit, s, scales);
-          Sums sums[T][2];
-#pragma GCC unroll 8
-          for (int q = 0; q < 8; ++q)
-#pragma GCC unroll 2
-            for (int v = 0; v < 2; ++v) {
-              const __m256i w = C::quad(unit, s, q, v);
-              const __m256i even = even_bytes(w), odd = odd_bytes(w);
-#pragma GCC unroll 4
-              for (int t = 0; t < T; ++t) {
-                if constexpr (C::kIsSigned) {
-                  sums[t][v].add(2 * q, even, broadcast_quad(x->a[2 * q][t]), scales, v);
-                  sums[t][v].add(2 * q + 1, odd, broadcast_quad(x->a[2 * q + 1][t]), scales, v);
-                } else {
-                  sums[t][v].add(q, w, broadcast_quad(x->a[q][t]), scales, v);
-                }
-              }
-            }
-#pragma GCC unroll 4
-          for (int t = 0; t < T; ++t)
-#pragma GCC unroll 2
-            for (int v = 0; v < 2; ++v) acc[t][v] = sums[t][v].template end<T>(acc[t][v], scales, v, *x, t);
-        }
-      }
-      store_sums(task, panel, acc);
+    for (int t = 0; t < T; ++t) {
+      const __m256i at = broadcast_quad(a[t]);
+      sums[t][0].add(k, w0, at, scales, 0);
+      sums[t][1].add(k, w1, at, scales, 1);
     }
+  }
+
+  template <int T, int>
+  __attribute__((noinline)) static void multiply_packed(const std::byte* unit, int64_t,
+                                                        const std::byte* activations, int64_t length,
+                                                        float* out) {
+    constexpr int64_t kSubblockBytes = (kUnitBytes / C::kSubblocks + 63) / 64 * 64;
+    const auto* x = reinterpret_cast<const Tile<T>*>(activations);
+    __m256 acc[T][2];
+    load_sums(out, acc);
+    for (int64_t u = 0; u < length; ++u, unit += kUnitBytes) {
+      for (int s = 0; s < C::kSubblocks; ++s, ++x) {
+        prefetch<kSubblockBytes>(unit + s * kSubblockBytes, kPrefetchBytes);
+        alignas(32) Scales scales;
+        load_scales(unit, s, scales);
+        Sums sums[T][2];
+#pragma GCC unroll 8
+        for (int q = 0; q < 8; ++q) {
+          const __m256i w0 = C::quad(unit, s, q, 0), w1 = C::quad(unit, s, q, 1);
+          if constexpr (C::kIsSigned) {
+            add_step(sums, 2 * q, even_bytes_256(w0), even_bytes_256(w1), x->a[2 * q], scales);
+            add_step(sums, 2 * q + 1, odd_bytes_256(w0), odd_bytes_256(w1), x->a[2 * q + 1], scales);
+          } else {
+            add_step(sums, q, w0, w1, x->a[q], scales);
+          }
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t)
+#pragma GCC unroll 2
+          for (int v = 0; v < 2; ++v) acc[t][v] = sums[t][v].template end<T>(acc[t][v], scales, v, *x, t);
+      }
+    }
+    save_sums(out, acc);
   }
 
   static const Block* widen(const std::byte* panel, int64_t length, Wide& wide) {
@@ -246,8 +254,8 @@ struct Quantized {
           for (int v = 0; v < 2; ++v) {
             const __m256i w = C::quad(panel, s, q, v);
             if constexpr (C::kIsSigned) {
-              store_256(out->w[2 * q][v], even_bytes(w));
-              store_256(out->w[2 * q + 1][v], odd_bytes(w));
+              store_256(out->w[2 * q][v], even_bytes_256(w));
+              store_256(out->w[2 * q + 1][v], odd_bytes_256(w));
             } else {
               store_256(out->w[q][v], w);
             }
@@ -263,10 +271,7 @@ struct Quantized {
                                                       int64_t length, float* out) {
     const auto* x = reinterpret_cast<const Tile<T>*>(activations);
     __m256 acc[T][2];
-#pragma GCC unroll 4
-    for (int t = 0; t < T; ++t)
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) acc[t][v] = _mm256_load_ps(out + 16 * t + 8 * v);
+    load_sums(out, acc);
     for (int64_t b = 0; b < length * C::kSubblocks; ++b, ++w, ++x) {
       Sums sums[T][2];
       // Few sums fit int16: one row's at a time, so that all totals stay in registers.
@@ -288,10 +293,7 @@ struct Quantized {
 #pragma GCC unroll 2
         for (int v = 0; v < 2; ++v) acc[t][v] = sums[t][v].template end<T>(acc[t][v], w->scales, v, *x, t);
     }
-#pragma GCC unroll 4
-    for (int t = 0; t < T; ++t)
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) _mm256_store_ps(out + 16 * t + 8 * v, acc[t][v]);
+    save_sums(out, acc);
   }
 };
 

@@ -9,10 +9,10 @@
 // from -offset sum(a).
 //
 // Layout: panels of 32 or 16 rows (panel_layout.h), two vectors. A thread owns whole panels. Up to 6 or 4
-// rows (GEMV): codes unpack in registers and are read once, in order; the limit is memory bandwidth. More
-// (GEMM): a chunk of 512 k of a panel is unpacked once into L1 (20 or 10 KB) and meets the rows tile by tile;
-// the limit is two vpdpbusd a cycle. 256 bits have not been measured on hardware: tests run both under
-// emulation.
+// rows (GEMV): codes unpack in registers and are read once, in order; the limit is memory bandwidth. Up to
+// two such tiles: the same, tile by tile, over a chunk of a panel. More (GEMM): a chunk of 512 k of a panel
+// is unpacked once into L1 (20 or 10 KB) and meets the rows tile by tile; the limit is two vpdpbusd a cycle.
+// 256 bits have not been measured on hardware: tests run both under emulation.
 #pragma once
 
 #include "kernels/cpu/codec.h"
@@ -42,7 +42,9 @@ struct Quantized {
   template <int T>
   using Tile = ByteTile<kGroups, T>;
 
-  static constexpr int kPanelRows = C::kRows, kTile = I::kTile;
+  static constexpr int kPanelRows = C::kRows, kTile = I::kTile, kPackedTiles = 2;
+  template <int T>
+  static constexpr int kPanelsAtOnce = 1;
   static constexpr int64_t kUnit = 32 * C::kSubblocks, kUnitBytes = C::kUnitBytes;
   static constexpr int64_t kMaxChunk = 16 / C::kSubblocks, kRowUnitBytes = C::kSubblocks * sizeof(Tile<1>);
 
@@ -114,6 +116,13 @@ struct Quantized {
   }
 
   template <int T>
+  static void load(const float* sums, Float (&acc)[T][2]) {
+#pragma GCC unroll 6
+    for (int t = 0; t < T; ++t)
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) acc[t][v] = I::load_floats(sums + (2 * t + v) * I::kWidth);
+  }
+  template <int T>
   static void save(float* sums, const Float (&acc)[T][2]) {
 #pragma GCC unroll 6
     for (int t = 0; t < T; ++t)
@@ -121,46 +130,41 @@ struct Quantized {
       for (int v = 0; v < 2; ++v) I::store_floats(sums + (2 * t + v) * I::kWidth, acc[t][v]);
   }
 
-  template <int T>
-  static void gemv(const LinearTask& task, int64_t first_panel, int64_t last_panel) {
+  template <int T, int>
+  __attribute__((noinline)) static void multiply_packed(const std::byte* unit, int64_t,
+                                                        const std::byte* activations, int64_t length,
+                                                        float* sums) {
     constexpr int64_t kSubblockBytes = (kUnitBytes / C::kSubblocks + 63) / 64 * 64;
-    const int64_t units = task.k / kUnit;
-    const std::byte* unit = task.weight + first_panel * units * kUnitBytes;
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const auto* x = reinterpret_cast<const Tile<T>*>(task.activations);
-      Float acc[T][2];
-#pragma GCC unroll 6
-      for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = I::zero();
-      for (int64_t u = 0; u < units; ++u, unit += kUnitBytes)
-        for (int s = 0; s < C::kSubblocks; ++s, ++x) {
-          prefetch<kSubblockBytes>(unit + s * kSubblockBytes, kPrefetchBytes);
+    const auto* x = reinterpret_cast<const Tile<T>*>(activations);
+    Float acc[T][2];
+    load(sums, acc);
+    for (int64_t u = 0; u < length; ++u, unit += kUnitBytes)
+      for (int s = 0; s < C::kSubblocks; ++s, ++x) {
+        prefetch<kSubblockBytes>(unit + s * kSubblockBytes, kPrefetchBytes);
 #pragma GCC unroll 2
-          for (int g = 0; g < kGroups; ++g) {
-            alignas(64) Scales scales;
-            load_scales(unit, s, g, scales);
-            Int products[T][2];
+        for (int g = 0; g < kGroups; ++g) {
+          alignas(64) Scales scales;
+          load_scales(unit, s, g, scales);
+          Int products[T][2];
 #pragma GCC unroll 6
-            for (int t = 0; t < T; ++t) products[t][0] = products[t][1] = first_sum(x->sums[g][t]);
+          for (int t = 0; t < T; ++t) products[t][0] = products[t][1] = first_sum(x->sums[g][t]);
 #pragma GCC unroll 8
-            for (int q = g * 8 / kGroups; q < (g + 1) * 8 / kGroups; ++q)
+          for (int q = g * 8 / kGroups; q < (g + 1) * 8 / kGroups; ++q)
 #pragma GCC unroll 2
-              for (int v = 0; v < 2; ++v) {
-                const Int w = load_quad(unit, s, q, v);
-#pragma GCC unroll 6
-                for (int t = 0; t < T; ++t)
-                  products[t][v] = I::dot_bytes(products[t][v], w, I::broadcast_quad(x->a[q][t]));
-              }
-#pragma GCC unroll 2
-            for (int v = 0; v < 2; ++v)
+            for (int v = 0; v < 2; ++v) {
+              const Int w = load_quad(unit, s, q, v);
 #pragma GCC unroll 6
               for (int t = 0; t < T; ++t)
-                acc[t][v] = add_group(acc[t][v], products[t][v], scales, v, x->scale[t], x->sums[g][t]);
-          }
+                products[t][v] = I::dot_bytes(products[t][v], w, I::broadcast_quad(x->a[q][t]));
+            }
+#pragma GCC unroll 2
+          for (int v = 0; v < 2; ++v)
+#pragma GCC unroll 6
+            for (int t = 0; t < T; ++t)
+              acc[t][v] = add_group(acc[t][v], products[t][v], scales, v, x->scale[t], x->sums[g][t]);
         }
-      alignas(64) float sums[T * kPanelRows];
-      save(sums, acc);
-      for (int t = 0; t < T; ++t) store_row<kPanelRows>(task, panel, t, sums + t * kPanelRows);
-    }
+      }
+    save(sums, acc);
   }
 
   static const Block* widen(const std::byte* panel, int64_t length, Wide& wide) {
@@ -183,10 +187,7 @@ struct Quantized {
                                                       int64_t length, float* sums) {
     const auto* x = reinterpret_cast<const Tile<T>*>(activations);
     Float acc[T][2];
-#pragma GCC unroll 6
-    for (int t = 0; t < T; ++t)
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) acc[t][v] = I::load_floats(sums + (2 * t + v) * I::kWidth);
+    load(sums, acc);
     for (int64_t b = 0; b < length * C::kSubblocks; ++b, ++w, ++x)
 #pragma GCC unroll 2
       for (int g = 0; g < kGroups; ++g) {

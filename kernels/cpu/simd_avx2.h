@@ -31,6 +31,24 @@ inline __m256i broadcast_quad(const void* p) {
   return _mm256_set1_epi32(quad);
 }
 
+/// Sums of T rows of a panel of 16, at 32-byte alignment.
+template <int T>
+inline void load_sums(const float* from, __m256 (&acc)[T][2]) {
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t) {
+    acc[t][0] = _mm256_load_ps(from + 16 * t);
+    acc[t][1] = _mm256_load_ps(from + 16 * t + 8);
+  }
+}
+template <int T>
+inline void save_sums(float* to, const __m256 (&acc)[T][2]) {
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t) {
+    _mm256_store_ps(to + 16 * t, acc[t][0]);
+    _mm256_store_ps(to + 16 * t + 8, acc[t][1]);
+  }
+}
+
 /// The vectors that codec.h reads panels of 16 rows with.
 struct Avx2 {
   using Int = __m256i;

@@ -84,13 +84,5 @@ inline void save_sums(float* sums, const __m512 (&acc)[T][2]) {
   }
 }
 
-/// Ends a product of T rows: panels of 32.
-template <int T>
-inline void store_sums(const LinearTask& task, int64_t panel, const __m512 (&acc)[T][2]) {
-  alignas(64) float sums[T * 32];
-  save_sums(sums, acc);
-  for (int t = 0; t < T; ++t) store_row<32>(task, panel, t, sums + 32 * t);
-}
-
 }  // namespace
 }  // namespace redline::cpu
