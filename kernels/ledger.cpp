@@ -61,7 +61,21 @@ void add(Counts& to, const Counts& from, std::int64_t sign) {
   to.declared += sign * from.declared;
 }
 
+constexpr double KindTimes::*kTimesOfKind[] = {
+    &KindTimes::busy_ns, &KindTimes::compute_ns_attainable, &KindTimes::compute_ns_vendor,
+    &KindTimes::roofline_ns_attainable, &KindTimes::roofline_ns_vendor};
+
 }  // namespace
+
+KindTimes& KindTimes::operator+=(const KindTimes& other) {
+  for (const auto time : kTimesOfKind) this->*time += other.*time;
+  return *this;
+}
+
+KindTimes& KindTimes::operator-=(const KindTimes& other) {
+  for (const auto time : kTimesOfKind) this->*time -= other.*time;
+  return *this;
+}
 
 Counts& Counts::operator+=(const Counts& other) {
   add(*this, other, 1);
@@ -71,6 +85,12 @@ Counts& Counts::operator+=(const Counts& other) {
 Counts& Counts::operator-=(const Counts& other) {
   add(*this, other, -1);
   return *this;
+}
+
+std::array<std::int64_t, kNumComputeTypes> Counts::executed_flops_by_type() const {
+  std::array<std::int64_t, kNumComputeTypes> executed = flops_by_type;
+  add(executed, wasted_flops_by_type, 1);
+  return executed;
 }
 
 Counts Counts::as_wasted() const {
@@ -115,8 +135,9 @@ void Ledger::begin_step(const BatchView& batch) {
   activations_per_token_ = activations_per_logit_ = copied_bytes_ = 0;
   busy_ns_ = 0;
   last_op_done_ = {};
-  ideal_attainable_ns_ = ideal_vendor_ns_ = 0;
+  whole_kinds_ = {};
   share_ = {};
+  step_.kinds = {};
   step_.kind_ns = {};
   step_.kind_calls = {};
 }
@@ -135,24 +156,45 @@ Ledger::Window& Ledger::window_of(const OpCost& cost) {
   return window;
 }
 
-// Time that the operation's share of `work` takes at the peaks; bytes that no row owns are shared by row.
-double Ledger::roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work,
-                           const Reach& reach) const {
+// Times that the operation's share of `work` takes at the peaks; bytes that no row owns are shared by row.
+Ledger::OpTime Ledger::time_at(const Peaks& peaks, const OpCost& cost, const Geometry& work,
+                               const Reach& reach) const {
   constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-  if (peaks.bandwidth <= 0) return kUnknown;
   const std::int64_t rows = work.rows(cost.basis), all_rows = whole_.rows(cost.basis);
   const std::int64_t flops = cost.flops_per_row * rows + cost.flops_per_pair * reach.pairs;
   const std::int64_t owned_bytes = (cost.activation_bytes_per_row + cost.gathered_bytes_per_row) * rows +
                                    cost.kv_read_bytes_per_token * (reach.cached_tokens + work.tokens) +
                                    cost.kv_write_bytes_per_token * work.tokens;
-  double ns = static_cast<double>(owned_bytes);
+  double bytes = static_cast<double>(owned_bytes);
   if (all_rows > 0)
-    ns += static_cast<double>(cost.weight_bytes_stored + cost.copied_bytes) * static_cast<double>(rows) /
-          static_cast<double>(all_rows);
-  ns *= 1e9 / peaks.bandwidth;
-  if (flops == 0) return ns;
+    bytes += static_cast<double>(cost.weight_bytes_stored + cost.copied_bytes) * static_cast<double>(rows) /
+             static_cast<double>(all_rows);
+  const double memory_ns = peaks.bandwidth > 0 ? bytes * (1e9 / peaks.bandwidth) : kUnknown;
+  if (flops == 0) return {0, memory_ns};
   const double peak = peaks.flops[index(cost.compute)];
-  return peak > 0 ? std::max(ns, 1e9 * static_cast<double>(flops) / peak) : kUnknown;
+  const double compute_ns = peak > 0 ? 1e9 * static_cast<double>(flops) / peak : kUnknown;
+  const bool known = peak > 0 && peaks.bandwidth > 0;
+  return {cost.part == Part::kOther ? 0 : compute_ns, known ? std::max(memory_ns, compute_ns) : kUnknown};
+}
+
+// What a kind takes at the peaks: FLOPs exact by phase, rooflines of the whole step, to be split at its end.
+void Ledger::charge_time(const OpCost& cost, const Window* window) {
+  const int kind = index(cost.kind);
+  const Reach whole = window ? window->whole : Reach{};
+  const OpTime whole_attainable = time_at(attainable_, cost, whole_, whole);
+  const OpTime whole_vendor = time_at(vendor_, cost, whole_, whole);
+  whole_kinds_[kind].roofline_ns_attainable += whole_attainable.roofline_ns;
+  whole_kinds_[kind].roofline_ns_vendor += whole_vendor.roofline_ns;
+  const bool mixed = is_mixed();
+  for (int p = 0; p < kNumPhases; ++p) {
+    if (by_phase_[p].tokens == 0) continue;
+    const Reach reach = mixed && window ? window->by_phase[p] : Reach{};
+    const OpTime attainable = mixed ? time_at(attainable_, cost, by_phase_[p], reach) : whole_attainable;
+    const OpTime vendor = mixed ? time_at(vendor_, cost, by_phase_[p], reach) : whole_vendor;
+    step_.kinds[p][kind].compute_ns_attainable += attainable.compute_ns;
+    step_.kinds[p][kind].compute_ns_vendor += vendor.compute_ns;
+    share_[p][kind] += (attainable_.bandwidth > 0 ? attainable : vendor).roofline_ns;
+  }
 }
 
 void Ledger::charge(const OpCost& cost, std::int64_t rows) {
@@ -176,14 +218,7 @@ void Ledger::charge(const OpCost& cost, std::int64_t rows) {
     window->flops_per_pair[part][type] += cost.flops_per_pair;
     window->kv_read_per_token += cost.kv_read_bytes_per_token;
   }
-  const Reach whole = window ? window->whole : Reach{};
-  ideal_attainable_ns_ += roofline_ns(cost, attainable_, whole_, whole);
-  ideal_vendor_ns_ += roofline_ns(cost, vendor_, whole_, whole);
-  if (is_mixed()) {
-    const Peaks& best = attainable_.bandwidth > 0 ? attainable_ : vendor_;
-    for (int p = 0; p < kNumPhases; ++p)
-      share_[p] += roofline_ns(cost, best, by_phase_[p], window ? window->by_phase[p] : Reach{});
-  }
+  charge_time(cost, window);
   step_.kind_calls[index(cost.kind)] += 1;
 }
 
@@ -263,16 +298,36 @@ void Ledger::count_flops(const SequenceWork& s, Counts& c) const {
 }
 
 void Ledger::split_times() {
-  std::array<double, kNumPhases> share = share_;
-  if (!(share[0] + share[1] > 0))  // one phase alone, or no peak is known
-    for (int p = 0; p < kNumPhases; ++p) share[p] = static_cast<double>(by_phase_[p].tokens);
-  const double sum = share[0] + share[1];
+  const bool timed = std::any_of(step_.kind_ns.begin(), step_.kind_ns.end(), [](auto ns) { return ns > 0; });
+  std::array<double, kNumPhases> ideal_attainable{}, ideal_vendor{}, rows{};
+  for (int p = 0; p < kNumPhases; ++p) rows[p] = static_cast<double>(by_phase_[p].tokens);
+  const auto fraction = [&rows](const std::array<double, kNumPhases>& share, int p) {
+    const double sum = share[0] + share[1];
+    return sum > 0 ? share[p] / sum : rows[p] / (rows[0] + rows[1]);  // no peak is known, or nothing was done
+  };
+  std::array<double, kNumPhases> whole_share{};
+  step_.busy_ns = {};
+  for (int k = 0; k < kNumOpKinds; ++k) {
+    if (step_.kind_calls[k] == 0) continue;
+    for (int p = 0; p < kNumPhases; ++p) {
+      if (by_phase_[p].tokens == 0) continue;
+      const double of_kind = fraction({share_[0][k], share_[1][k]}, p);
+      KindTimes& kind = step_.kinds[p][k];
+      kind.busy_ns = static_cast<double>(step_.kind_ns[k]) * of_kind;
+      kind.roofline_ns_attainable = whole_kinds_[k].roofline_ns_attainable * of_kind;
+      kind.roofline_ns_vendor = whole_kinds_[k].roofline_ns_vendor * of_kind;
+      step_.busy_ns[p] += kind.busy_ns;
+      ideal_attainable[p] += kind.roofline_ns_attainable;
+      ideal_vendor[p] += kind.roofline_ns_vendor;
+      whole_share[p] += share_[p][k];
+    }
+  }
   const auto known = [](double ns) { return std::isnan(ns) ? 0.0 : ns; };
   for (int p = 0; p < kNumPhases; ++p) {
-    const double fraction = sum > 0 ? share[p] / sum : 0;
-    step_.busy_ns[p] = static_cast<double>(busy_ns_) * fraction;
-    step_.ideal_ns_attainable[p] = known(ideal_attainable_ns_) * fraction;
-    step_.ideal_ns_vendor[p] = known(ideal_vendor_ns_) * fraction;
+    if (!timed && by_phase_[p].tokens > 0)
+      step_.busy_ns[p] = static_cast<double>(busy_ns_) * fraction(whole_share, p);
+    step_.ideal_ns_attainable[p] = known(ideal_attainable[p]);
+    step_.ideal_ns_vendor[p] = known(ideal_vendor[p]);
   }
 }
 

@@ -84,6 +84,7 @@ struct Counts {
 
   std::int64_t useful_flops() const { return all_but_other(flops); }
   std::int64_t executed_flops() const { return useful_flops() + all_but_other(wasted_flops); }
+  std::array<std::int64_t, kNumComputeTypes> executed_flops_by_type() const;
   std::int64_t min_bytes() const { return weights + kv_read + kv_write; }
   /// The same work had it been in vain: nothing useful, everything executed.
   Counts as_wasted() const;
@@ -103,8 +104,21 @@ struct Peaks {
   double bandwidth = 0;
 };
 
+/// What a step's operations of one kind took of one phase. The roofline and the FLOPs are executed work's;
+/// not a number where a peak that they need is unknown.
+struct KindTimes {
+  double busy_ns = 0;                // measured; 0 where the backend does not time operations one by one
+  double compute_ns_attainable = 0;  // FLOPs that MFU knows, at their peaks
+  double compute_ns_vendor = 0;
+  double roofline_ns_attainable = 0;  // sum of max(FLOPs / peak, declared bytes / bandwidth)
+  double roofline_ns_vendor = 0;
+
+  KindTimes& operator+=(const KindTimes& other);
+  KindTimes& operator-=(const KindTimes& other);
+};
+
 /// One step as the ledger saw it. Times in nanoseconds on the device's clock (kernel time on a CPU). In a
-/// step that mixes phases, counts are exact and `busy_ns` is split by roofline share: an estimate.
+/// step that mixes phases, counts are exact and times are split by each kind's roofline share: an estimate.
 struct StepCounts {
   std::array<Counts, kNumPhases> phase;
   std::vector<Counts> sequences;  // in the batch's order; each phase is exactly the sum of its sequences
@@ -115,6 +129,7 @@ struct StepCounts {
   std::array<double, kNumPhases> ideal_ns_vendor{};
   std::array<std::int64_t, kNumOpKinds> kind_ns{};
   std::array<std::int32_t, kNumOpKinds> kind_calls{};
+  std::array<std::array<KindTimes, kNumOpKinds>, kNumPhases> kinds{};  // a phase's times are their sums
 };
 
 /// Charged by Ops alone. begin_step fixes the geometry; charges add coefficients; end_step multiplies out, so
@@ -174,7 +189,11 @@ class Ledger {
 
   bool is_mixed() const { return by_phase_[0].tokens > 0 && by_phase_[1].tokens > 0; }
   Window& window_of(const OpCost& cost);
-  double roofline_ns(const OpCost& cost, const Peaks& peaks, const Geometry& work, const Reach& reach) const;
+  struct OpTime {  // at the peaks; not a number where one is unknown
+    double compute_ns = 0, roofline_ns = 0;
+  };
+  OpTime time_at(const Peaks& peaks, const OpCost& cost, const Geometry& work, const Reach& reach) const;
+  void charge_time(const OpCost& cost, const Window* window);
   void count_flops(const SequenceWork& s, Counts& c) const;
   void split_times();
 
@@ -187,10 +206,10 @@ class Ledger {
   std::int64_t activations_per_token_ = 0, activations_per_logit_ = 0;
   std::int64_t copied_bytes_ = 0;
   std::int64_t busy_ns_ = 0;
-  Clock::time_point last_op_done_{};  // unset before a step's first operation
-  // Not a number once an operation's peak is unknown.
-  double ideal_attainable_ns_ = 0, ideal_vendor_ns_ = 0;
-  std::array<double, kNumPhases> share_{};  // roofline time against the best known peaks, for the split
+  Clock::time_point last_op_done_{};                  // unset before a step's first operation
+  std::array<KindTimes, kNumOpKinds> whole_kinds_{};  // the rooflines of both phases together
+  // Roofline time against the best known peaks, for the split.
+  std::array<std::array<double, kNumOpKinds>, kNumPhases> share_{};
   StepCounts step_;
 };
 

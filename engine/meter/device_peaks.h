@@ -31,6 +31,10 @@ struct DevicePeaks {
   Peaks attainable() const;
 };
 
+/// Seconds that the FLOPs, by the arithmetic that they run in, take at its peaks; nothing where one that they
+/// need is unknown.
+std::optional<double> seconds_at(const Peaks& peaks, const std::array<std::int64_t, kNumComputeTypes>& flops);
+
 /// A device of the table: vendor's figures alone.
 DevicePeaks peaks_of(const HardwareSpec& spec);
 

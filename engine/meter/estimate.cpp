@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/meter/device_peaks.h"
 #include "engine/weights.h"
 
 namespace redline {
@@ -100,6 +101,25 @@ StoredWeights stored_weights(const Checkpoint& checkpoint, std::optional<DType> 
   return w;
 }
 
+StoredWeights stored_weights(const ModelConfig& config, const ModelWeights& weights) {
+  StoredWeights w = stored_weights(config, DType::kF32);  // for what no type changes
+  w.projections = w.ffn = {};
+  const auto add = [](ElementsByDType& elements, const PackedMatrix& matrix) {
+    elements[static_cast<std::size_t>(matrix.view.dtype)] += matrix.view.rows * matrix.view.cols;
+  };
+  for (const LayerWeights& layer : weights.layers) {
+    for (const PackedMatrix& matrix : layer.qkv) add(w.projections, matrix);
+    add(w.projections, layer.o);
+    for (const auto* matrix : {&layer.gate_up, &layer.gate, &layer.up})
+      if (*matrix) add(w.ffn, **matrix);
+    add(w.ffn, layer.down);
+  }
+  w.embedding = weights.embedding.view.dtype;
+  w.head = weights.head_view().dtype;
+  w.tied = !weights.head;
+  return w;
+}
+
 Work& Work::operator+=(const Work& other) {
   projections += other.projections;
   attention += other.attention;
@@ -114,14 +134,9 @@ Work& Work::operator+=(const Work& other) {
 
 std::optional<Verdict> verdict(const Work& work, const Peaks& peaks) {
   if (peaks.bandwidth <= 0) return std::nullopt;
-  Verdict v;
-  v.memory_s = static_cast<double>(work.bytes()) / peaks.bandwidth;
-  for (std::size_t i = 0; i < peaks.flops.size(); ++i) {
-    if (work.flops_by_type[i] == 0) continue;
-    if (peaks.flops[i] <= 0) return std::nullopt;
-    v.compute_s += static_cast<double>(work.flops_by_type[i]) / peaks.flops[i];
-  }
-  return v;
+  const std::optional<double> compute_s = seconds_at(peaks, work.flops_by_type);
+  if (!compute_s) return std::nullopt;
+  return Verdict{.compute_s = *compute_s, .memory_s = static_cast<double>(work.bytes()) / peaks.bandwidth};
 }
 
 Estimate::Estimate(const ModelConfig& config, const StoredWeights& weights, DType kv_dtype,

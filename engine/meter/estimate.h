@@ -16,6 +16,8 @@
 
 namespace redline {
 
+struct ModelWeights;  // engine/weights.h
+
 /// Elements of a model's matrices by the type that stores them.
 using ElementsByDType = std::array<std::int64_t, kNumDTypes>;
 
@@ -39,6 +41,9 @@ struct StoredWeights {
 StoredWeights stored_weights(const ModelConfig& config, DType dtype);
 /// As `checkpoint` stores them; with `dtype`, as if re-quantised to it at load.
 StoredWeights stored_weights(const Checkpoint& checkpoint, std::optional<DType> dtype = std::nullopt);
+
+/// As `weights`, packed, came from.
+StoredWeights stored_weights(const ModelConfig& config, const ModelWeights& weights);
 
 /// One sequence's part of a step: `num_new` tokens after `num_cached`, logits for `num_logit_rows` of them.
 struct SequenceShape {
@@ -83,6 +88,7 @@ class Estimate {
   static ComputeType bf16_compute(OpKind, DType) { return ComputeType::kBF16; }
 
   const StoredWeights& weights() const { return weights_; }
+  ComputeType attention_type() const { return compute_of_(OpKind::kPagedAttention, kv_dtype_); }
   /// K and V of one token in all layers.
   std::int64_t kv_bytes_per_token() const;
 

@@ -11,19 +11,6 @@ namespace redline {
 namespace {
 
 constexpr double kNsPerS = 1e9;
-using FlopsByType = std::array<std::int64_t, kNumComputeTypes>;
-
-// Seconds that `flops` take at the peaks of their types; nothing where one is unknown.
-std::optional<double> compute_s(const FlopsByType& flops, const Peaks& peaks) {
-  double seconds = 0;
-  for (std::size_t i = 0; i < flops.size(); ++i) {
-    if (flops[i] == 0) continue;
-    if (peaks.flops[i] <= 0) return std::nullopt;
-    seconds += static_cast<double>(flops[i]) / peaks.flops[i];
-  }
-  return seconds;
-}
-
 std::optional<double> memory_s(std::int64_t bytes, const Peaks& peaks) {
   if (peaks.bandwidth <= 0) return std::nullopt;
   return static_cast<double>(bytes) / peaks.bandwidth;
@@ -34,13 +21,11 @@ std::optional<double> ratio(std::optional<double> numerator, double denominator)
   return *numerator / denominator;
 }
 
-FlopsByType executed(const Counts& counts) {
-  FlopsByType flops = counts.flops_by_type;
-  for (std::size_t i = 0; i < flops.size(); ++i) flops[i] += counts.wasted_flops_by_type[i];
-  return flops;
-}
-
 }  // namespace
+
+double PhaseTotals::ideal_ns(PeakBasis basis) const {
+  return basis == PeakBasis::kVendor ? ideal_ns_vendor : ideal_ns_attainable;
+}
 
 PhaseTotals& PhaseTotals::operator-=(const PhaseTotals& earlier) {
   steps -= earlier.steps;
@@ -49,6 +34,7 @@ PhaseTotals& PhaseTotals::operator-=(const PhaseTotals& earlier) {
   wall_ns -= earlier.wall_ns;
   ideal_ns_vendor -= earlier.ideal_ns_vendor;
   ideal_ns_attainable -= earlier.ideal_ns_attainable;
+  for (std::size_t k = 0; k < kinds.size(); ++k) kinds[k] -= earlier.kinds[k];
   return *this;
 }
 
@@ -76,6 +62,8 @@ void UtilizationMeter::add_step(const StepCounts& step, const StepTiming& timing
     const auto known = [](double ns) { return ns > 0 ? ns : std::numeric_limits<double>::quiet_NaN(); };
     t.ideal_ns_vendor += known(step.ideal_ns_vendor[p]);
     t.ideal_ns_attainable += known(step.ideal_ns_attainable[p]);
+    for (std::size_t k = 0; k < kNumOpKinds; ++k)
+      if (step.kind_calls[k] > 0) t.kinds[k] += step.kinds[p][k];
   }
 }
 
@@ -100,11 +88,10 @@ Ratios UtilizationMeter::ratios(Phase phase, TimeBasis time, PeakBasis peak) con
   const PhaseTotals& t = totals(phase);
   const Peaks& peaks = by_basis_[static_cast<int>(peak)];
   const double seconds = (time == TimeBasis::kBusy ? t.busy_ns : t.wall_ns) / kNsPerS;
-  const double ideal_ns = peak == PeakBasis::kVendor ? t.ideal_ns_vendor : t.ideal_ns_attainable;
-  return {.mfu = ratio(compute_s(t.counts.flops_by_type, peaks), seconds),
-          .hfu = ratio(compute_s(executed(t.counts), peaks), seconds),
+  return {.mfu = ratio(seconds_at(peaks, t.counts.flops_by_type), seconds),
+          .hfu = ratio(seconds_at(peaks, t.counts.executed_flops_by_type()), seconds),
           .mbu = ratio(memory_s(t.counts.min_bytes(), peaks), seconds),
-          .sol = ratio(ideal_ns / kNsPerS, seconds)};
+          .sol = ratio(t.ideal_ns(peak) / kNsPerS, seconds)};
 }
 
 Roofline UtilizationMeter::roofline(Phase phase) const {
@@ -116,7 +103,7 @@ Roofline UtilizationMeter::roofline(Phase phase) const {
   if (flops <= 0) return r;
   for (const PeakBasis basis : {PeakBasis::kVendor, PeakBasis::kAttainable}) {
     const Peaks& peaks = by_basis_[static_cast<int>(basis)];
-    const std::optional<double> compute = compute_s(counts.flops_by_type, peaks);
+    const std::optional<double> compute = seconds_at(peaks, counts.flops_by_type);
     const std::optional<double> memory = memory_s(counts.min_bytes(), peaks);
     if (!compute || !memory) continue;
     r.basis = basis;
@@ -129,7 +116,7 @@ Roofline UtilizationMeter::roofline(Phase phase) const {
 }
 
 std::optional<double> UtilizationMeter::compute_seconds(Phase phase, PeakBasis peak) const {
-  return compute_s(totals(phase).counts.flops_by_type, by_basis_[static_cast<int>(peak)]);
+  return seconds_at(by_basis_[static_cast<int>(peak)], totals(phase).counts.flops_by_type);
 }
 
 std::vector<std::string> UtilizationMeter::flags() const {

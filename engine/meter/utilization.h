@@ -23,6 +23,11 @@ struct StepTiming {
   std::int64_t gap_ns = 0;
 };
 
+enum class TimeBasis : std::uint8_t { kBusy, kWall };
+enum class PeakBasis : std::uint8_t { kVendor, kAttainable };
+inline constexpr const char* kTimeBasisNames[2] = {"busy", "wall"};
+inline constexpr const char* kPeakBasisNames[2] = {"vendor", "attainable"};
+
 /// A phase's steps together. In a step that mixes phases the counts are exact and the times are split by
 /// roofline share. `steps` are those that did useful work of this phase.
 struct PhaseTotals {
@@ -33,17 +38,14 @@ struct PhaseTotals {
   // Roofline time of the executed operations; not a number once a peak was unknown.
   double ideal_ns_vendor = 0;
   double ideal_ns_attainable = 0;
+  std::array<KindTimes, kNumOpKinds> kinds{};
 
+  double ideal_ns(PeakBasis basis) const;
   /// What came between two readings, these the later ones.
   PhaseTotals& operator-=(const PhaseTotals& earlier);
 };
 
 using PhaseTotalsArray = std::array<PhaseTotals, kNumPhases>;
-
-enum class TimeBasis : std::uint8_t { kBusy, kWall };
-enum class PeakBasis : std::uint8_t { kVendor, kAttainable };
-inline constexpr const char* kTimeBasisNames[2] = {"busy", "wall"};
-inline constexpr const char* kPeakBasisNames[2] = {"vendor", "attainable"};
 
 /// Shares of a peak, 1 being all of it; nothing where a peak is unknown or no time passed.
 struct Ratios {

@@ -264,6 +264,50 @@ TEST(Ledger, IdealTimeIsTheRooflineOfEachOperationAndUnknownWithoutAPeak) {
   EXPECT_EQ(step.ideal_ns_attainable[kPrefillIndex], 0);
 }
 
+TEST(Ledger, KindsOfAMixedStepSumToItsPhasesAndTheirFlopsAreExact) {
+  const SequenceWork work[] = {sequence(Phase::kPrefill, 7, 5, 1), sequence(Phase::kDecode, 1, 90, 1)};
+  BatchView batch;
+  batch.sequences = work;
+  OpCost product{.kind = OpKind::kLinear, .part = Part::kFfn, .compute = ComputeType::kBF16};
+  product.flops_per_row = 1000;
+  product.weight_bytes = product.weight_bytes_stored = 100;
+  OpCost attention{.kind = OpKind::kPagedAttention, .part = Part::kAttention, .compute = ComputeType::kBF16};
+  attention.flops_per_pair = 4;
+  attention.kv_read_bytes_per_token = 40;
+  OpCost norm{.kind = OpKind::kRmsNorm, .part = Part::kOther, .compute = ComputeType::kBF16};
+  norm.flops_per_row = 6;
+  norm.activation_bytes_per_row = 64;
+  Ledger ledger;
+  ledger.set_peaks(peaks_of(1e9, 1e9), peaks_of(2e9, 4e9));
+  ledger.begin_step(batch);
+  for (const OpCost& cost : {product, attention, norm}) {
+    ledger.charge(cost, 8);
+    ledger.op_begins();
+    ledger.op_done(cost.kind);
+  }
+  const StepCounts& step = ledger.end_step();
+  KindTimes sum[kNumPhases], both;
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    for (const KindTimes& kind : step.kinds[p]) sum[p] += kind;
+    both += sum[p];
+    EXPECT_DOUBLE_EQ(sum[p].busy_ns, step.busy_ns[p]);
+    EXPECT_DOUBLE_EQ(sum[p].roofline_ns_attainable, step.ideal_ns_attainable[p]);
+    EXPECT_DOUBLE_EQ(sum[p].roofline_ns_vendor, step.ideal_ns_vendor[p]);
+    EXPECT_DOUBLE_EQ(sum[p].compute_ns_attainable, static_cast<double>(step.phase[p].executed_flops()))
+        << "at 1 FLOP/ns, and without norms";
+    EXPECT_DOUBLE_EQ(sum[p].compute_ns_vendor, static_cast<double>(step.phase[p].executed_flops()) / 2);
+  }
+  std::int64_t ns = 0;
+  for (const std::int64_t kind_ns : step.kind_ns) ns += kind_ns;
+  EXPECT_NEAR(both.busy_ns, static_cast<double>(ns), 1e-6);
+  EXPECT_DOUBLE_EQ(both.roofline_ns_attainable, 8 * 1000 + 40 * (5 + 90 + 8) + 8 * 64)
+      << "the product by its FLOPs, attention and norm by their bytes";
+  const auto attended = static_cast<std::size_t>(OpKind::kPagedAttention);
+  EXPECT_DOUBLE_EQ(step.kinds[kPrefillIndex][attended].busy_ns * 40 * (90 + 1),
+                   step.kinds[kDecodeIndex][attended].busy_ns * 40 * (5 + 7))
+      << "a kind's time is split by its own roofline";
+}
+
 TEST(Ledger, SwitchedOffCountsNothing) {
   const SequenceWork work = sequence(Phase::kDecode, 1, 10, 1);
   BatchView batch;

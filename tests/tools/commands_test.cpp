@@ -204,6 +204,31 @@ TEST(Probe, MeasuresRatesThatAreNotNothing) {
   EXPECT_GT(json.at("peaks")[0].at("bandwidth"), 1e8);
 }
 
+TEST(Cost, ChargesARunAndSaysWhatBetterMfuSaves) {
+  const ScratchDirectory scratch;
+  const ShellResult run = redline("run " + test_model() + " --raw -p 'The sky is' -n 3 --json");
+  const std::string from = " --from " + shell_word(scratch.write("run.json", run.out));
+  const Json found =
+      json_of("cost --price 0.1" + from +
+              " --input-rate 5000 --output-rate 1000 --flops-per-token 27e7 --peak-tflops 0.486 "
+              "--mfu 0.1 --devices 1 --mfu-to 0.3 --json");
+  expect_documented_keys("cost", found);
+  const Json& cost = found.at("run").at("cost");
+  EXPECT_NEAR(
+      cost.at("input").get<double>() + cost.at("output").get<double>() + cost.at("idle").get<double>(),
+      cost.at("total"), 1e-12);
+  EXPECT_DOUBLE_EQ(found.at("run").at("wall_s"), Json::parse(run.out).at("utilization").at("wall_s"));
+  EXPECT_EQ(found.at("run").at("output_tokens"), 3);
+  const Json fleet = json_of("cost --price 3 --devices 1000 --mfu 0.2 --mfu-to 0.3 --json");
+  EXPECT_NEAR(fleet.at("saving").at("devices_saved"), 333, 0.5);
+  EXPECT_TRUE(fleet.at("run").is_null());
+  const ShellResult table = redline("cost --price 3 --devices 1000 --mfu 0.2 --mfu-to 0.3");
+  EXPECT_NE(table.out.find("8,760,000"), std::string::npos) << table.out;
+  EXPECT_EQ(redline("cost --price 3").status, 2) << "of what?";
+  EXPECT_EQ(redline("cost --mfu-to 0.3").status, 2) << "at what price?";
+  EXPECT_EQ(redline("cost --price 3 --from " + shell_word(scratch.write("bad.json", "{}"))).status, 1);
+}
+
 TEST(Template, RendersWithItsVariablesAndNothingMore) {
   const ScratchDirectory scratch;
   const std::string messages =

@@ -23,6 +23,36 @@ TEST(Run, JsonHasTheKeysThatTheDocumentShows) {
   EXPECT_EQ(missing_keys(found, documented("run")), "");
 }
 
+TEST(Run, ExplainedTimeSumsAndIsShownInJsonAndText) {
+  const Json json = run_json("-p 'The sky is' --raw -n 3 --explain");
+  const Json& explanation = json.at("explanation");
+  EXPECT_EQ(missing_keys(documented("explanation"), explanation), "");
+  EXPECT_EQ(missing_keys(explanation, documented("explanation")), "");
+  const Json& waterfall = explanation.at("waterfall");
+  double sum = 0;
+  for (const Json& term : waterfall.at("terms_s"))
+    if (!term.is_null()) sum += term.get<double>();
+  EXPECT_NEAR(sum, json.at("utilization").at("wall_s"), 1e-9);
+  EXPECT_EQ(waterfall.at("terms_s").at("idle"), 0.0) << "a request was under way all the time";
+  for (const char* name : {"prefill", "decode"}) {
+    const Json& phase = waterfall.at("phases").at(name);
+    EXPECT_DOUBLE_EQ(phase.at("mfu"), json.at("utilization")
+                                          .at("phases")
+                                          .at(name)
+                                          .at("ratios")
+                                          .at("wall")
+                                          .at(waterfall.at("peak_basis").get<std::string>())
+                                          .at("mfu"));
+    double busy_s = 0;
+    for (const Json& kind : phase.at("kinds")) busy_s += kind.at("wall_s").get<double>();
+    EXPECT_NEAR(busy_s + phase.at("terms_s").at("gap").get<double>(), phase.at("wall_s"), 1e-9) << name;
+  }
+  const ShellResult text = redline("run " + test_model() + " -p 'The sky is' --raw -n 3 --explain");
+  for (const char* part : {"memory bound penalty", "ideal compute", "decode at batch 1"})
+    EXPECT_NE(text.err.find(part), std::string::npos) << part << " in\n" << text.err;
+  EXPECT_FALSE(run_json("-p a -n 1").contains("explanation"));
+}
+
 TEST(Run, NTokensTakeOnePrefillAndNMinusOneDecodeSteps) {
   const Json json = run_json("-p 'The sky is' --raw -n 5 --ignore-eos");
   const Json& phases = json.at("utilization").at("phases");

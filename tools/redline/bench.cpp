@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "engine/meter/explanation.h"
 #include "engine/meter/format.h"
 #include "engine/weights.h"
 #include "tools/redline/bench_run.h"
@@ -23,7 +24,7 @@ struct BenchFlags {
   std::int32_t repetitions = 5;
   DType kv_dtype = DType::kBF16;
   ModelFlags model_flags;
-  bool json = false;
+  bool json = false, explain = false;
 
   std::string name() const { return shape.empty() ? model_name(model) : shape; }
 };
@@ -61,6 +62,13 @@ std::vector<BenchTest> tests_of(const BenchFlags& flags) {
     }
   if (tests.empty()) throw UsageError("nothing to measure: --n-prompt and --n-gen are both 0");
   return tests;
+}
+
+Explanation explanation_of(const Row& row, const std::vector<Row>& rows, const DiagnosedModel& model) {
+  const auto other = std::ranges::find_if(rows, [&](const Row& each) { return each.phase() != row.phase(); });
+  const double wall_s = row.meter.totals(row.phase()).wall_ns * 1e-9;
+  return explain(row.meter, model,
+                 {.wall_s = wall_s, .also = other == rows.end() ? nullptr : &other->meter.totals()});
 }
 
 Json row_json(const Row& row, const BenchFlags& flags, const LoadedModel& model, const std::string& dtype) {
@@ -130,12 +138,20 @@ int bench(const BenchFlags& flags) {
     std::fprintf(stderr, "%s: %.2f t/s\n", row.name().c_str(), row.mean());
     rows.push_back(std::move(row));
   }
+  const DiagnosedModel explained = diagnosed(*model, flags.kv_dtype);
   if (flags.json) {
     Json array = Json::array();
-    for (const Row& row : rows) array.push_back(row_json(row, flags, *model, dtype));
+    for (const Row& row : rows) {
+      array.push_back(row_json(row, flags, *model, dtype));
+      if (flags.explain) array.back()["explanation"] = explanation_of(row, rows, explained).json();
+    }
     std::printf("%s\n", array.dump().c_str());
   } else {
     print_table(rows, flags, *model, dtype);
+    for (const Row& row : rows)
+      if (flags.explain)
+        std::printf("\n%s, batch %lld\n%s", row.name().c_str(), static_cast<long long>(row.test.batch),
+                    explanation_of(row, rows, explained).report().c_str());
   }
   return kExitDone;
 }
@@ -156,6 +172,8 @@ Action declare_bench(Flags& flags) {
               {DType::kBF16, DType::kF32, DType::kQ8_0});
   values->model_flags.add_to(flags);
   flags.flag("--json", "Print a JSON array of rows", values->json);
+  flags.flag("--explain", "Say of each row where the time went, why, and what would change it",
+             values->explain);
   return [values] { return bench(*values); };
 }
 

@@ -23,6 +23,7 @@ Action declare_batch(Flags& flags);
 Action declare_bench(Flags& flags);
 Action declare_bench_serve(Flags& flags);
 Action declare_bench_load(Flags& flags);
+Action declare_cost(Flags& flags);
 Action declare_eval(Flags& flags);
 Action declare_inspect(Flags& flags);
 Action declare_probe(Flags& flags);
@@ -47,6 +48,7 @@ inline constexpr Command kCommands[] = {
     {"bench", "Measure prefill and decode: tokens per second, MFU and MBU", declare_bench},
     {"bench serve", "Measure an OpenAI-compatible server under load", declare_bench_serve},
     {"bench load", "Measure the engine under the same load, without a server", declare_bench_load},
+    {"cost", "What tokens cost: from a measured run, or from price, peak and MFU", declare_cost},
     {"eval", "Perplexity of a text, its logits, and their distance from a base's", declare_eval},
     {"inspect", "What a model is, what it needs, and what bounds it on a device", declare_inspect},
     {"probe", "Measure the peaks that this machine attains", declare_probe},

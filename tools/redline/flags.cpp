@@ -146,6 +146,12 @@ void Flags::number(const char* names, const char* help, float& target, double mi
       });
 }
 
+void Flags::number(const char* names, const char* help, std::optional<double>& target, double min,
+                   double max) {
+  add({names, "X", help},
+      [&target, min, max](const std::string& text) { target = parse_number(text, min, max); });
+}
+
 void Flags::number(const char* names, const char* help, std::uint64_t& target) {
   add({.names = names, .value = "N", .help = with_default(help, std::to_string(target))},
       [&target](const std::string& text) {

@@ -50,6 +50,7 @@ class Flags {
   void texts(const char* names, const char* value, const char* help, std::vector<std::string>& target,
              bool several_at_once = false);
   void number(const char* names, const char* help, float& target, double min, double max);
+  void number(const char* names, const char* help, std::optional<double>& target, double min, double max);
   void number(const char* names, const char* help, std::uint64_t& target);
   void number(const char* names, const char* help, std::int32_t& target, std::int32_t min,
               std::int32_t max = std::numeric_limits<std::int32_t>::max());

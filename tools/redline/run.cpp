@@ -20,7 +20,7 @@ struct RunFlags {
   std::optional<std::string> prompt;
   std::string file, prompt_tokens, system, trace, save_session, load_session;
   std::string json_schema, grammar_file;
-  bool raw = false, json = false;
+  bool raw = false, json = false, explain = false;
   std::int32_t num_logprobs = -1;
   ModelFlags model_flags;
   CacheFlags cache;
@@ -126,11 +126,13 @@ int run(const RunFlags& flags) {
     result["logprobs"] =
         flags.num_logprobs < 0 ? Json() : logprobs_json(session.model().tokenizer.get(), answer);
     result["utilization"] = session.utilization(answer.summary);
+    if (flags.explain) result["explanation"] = session.explanation(answer.summary).json();
     std::printf("%s\n", result.dump().c_str());
   } else {
     std::printf("\n");
     std::fflush(stdout);
     std::fprintf(stderr, "\n%s", session.report(answer.summary).c_str());
+    if (flags.explain) std::fprintf(stderr, "\n%s", session.explanation(answer.summary).report().c_str());
   }
   return answer.interrupted ? kExitInterrupted : kExitDone;
 }
@@ -159,6 +161,7 @@ Action declare_run(Flags& flags) {
              "Go on from such a file: what it holds of the prompt is not computed again",
              values->load_session);
   flags.flag("--json", "Print one JSON object instead of text", values->json);
+  flags.flag("--explain", "Say where the time went, why, and what would change it", values->explain);
   flags.text("--trace", "FILE", "Write a Chrome trace of every step (opens in Perfetto)", values->trace);
   return [values] { return run(*values); };
 }

@@ -59,6 +59,7 @@ DevicePeaks metered_peaks(LoadedModel& model) {
 Session::Session(std::shared_ptr<LoadedModel> model, const EngineOptions& options,
                  const std::string& trace_path)
     : meter_(metered_peaks(*model), model->weights->stored_bytes),
+      diagnosed_(diagnosed(*model, options.kv_dtype)),
       engine_(std::move(model), options, [this](const StepRecord& step) { observe(step); }) {
   if (!trace_path.empty()) trace_.emplace(trace_path, "redline " + this->model().config.name);
 }
@@ -108,6 +109,11 @@ nlohmann::ordered_json Session::utilization(const RunSummary& run) {
 std::string Session::report(const RunSummary& run) {
   const std::lock_guard lock(mutex_);
   return meter_.report(run);
+}
+
+Explanation Session::explanation(const RunSummary& run) {
+  const std::lock_guard lock(mutex_);
+  return explain(meter_, diagnosed_, {.wall_s = run.wall_s});
 }
 
 void Session::reset_meter() {

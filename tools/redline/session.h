@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/meter/explanation.h"
 #include "engine/meter/trace.h"
 #include "engine/meter/utilization.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -62,6 +63,8 @@ class Session {
 
   nlohmann::ordered_json utilization(const RunSummary& run);
   std::string report(const RunSummary& run);
+  /// Of what the meter holds.
+  Explanation explanation(const RunSummary& run);
   void reset_meter();
   /// Ends the trace file, if there is one.
   void close_trace();
@@ -71,6 +74,7 @@ class Session {
 
   std::mutex mutex_;  // guards what follows: the engine's thread adds steps
   UtilizationMeter meter_;
+  const DiagnosedModel diagnosed_;
   std::optional<TraceWriter> trace_;
   Engine engine_;  // last: its thread ends before what it writes to
 };

@@ -1,0 +1,151 @@
+#include "engine/meter/step_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace redline {
+namespace {
+
+constexpr double kSPerNs = 1e-9;
+
+double busy_s(const PhaseTotals& totals, std::initializer_list<OpKind> kinds) {
+  double ns = 0;
+  for (const OpKind kind : kinds) ns += totals.kinds[static_cast<std::size_t>(kind)].busy_ns;
+  return ns * kSPerNs;
+}
+double products_s(const PhaseTotals& totals) {
+  return busy_s(totals, {OpKind::kLinear, OpKind::kLinearSiluMul});
+}
+double attention_s(const PhaseTotals& totals) { return busy_s(totals, {OpKind::kPagedAttention}); }
+double other_s(const PhaseTotals& totals) {
+  return std::max(0.0, totals.busy_ns * kSPerNs - products_s(totals) - attention_s(totals));
+}
+
+Efficiency efficiency(const Floor& floor, double measured_s) {
+  Efficiency e;
+  if (measured_s > 0 && floor.compute_s + floor.memory_s > 0)
+    (floor.compute_s > floor.memory_s ? e.compute : e.memory) =
+        std::max(floor.compute_s, floor.memory_s) / measured_s;
+  return e;
+}
+
+// What one phase did not show, the other may have.
+void complete(Efficiency& e, const Efficiency& other) {
+  if (!e.compute) e.compute = other.compute;
+  if (!e.memory) e.memory = other.memory;
+}
+
+double bound_s(const Floor& floor, const Efficiency& e, bool& at_least) {
+  const double compute_s = floor.compute_s / e.compute.value_or(1);
+  const double memory_s = floor.memory_s / e.memory.value_or(1);
+  if (compute_s > memory_s ? !e.compute : memory_s > 0 && !e.memory) at_least = true;
+  return std::max(compute_s, memory_s);
+}
+
+double rows_of(const PhaseTotals& totals) {
+  return static_cast<double>(totals.counts.tokens + totals.counts.wasted_tokens);
+}
+
+}  // namespace
+
+StepModel::StepModel(const PhaseTotalsArray& totals, const Estimate& estimate, const Peaks& peaks)
+    : peaks_(peaks) {
+  timed_ = std::ranges::any_of(totals, [](const PhaseTotals& t) { return products_s(t) > 0; });
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    const PhaseTotals& t = totals[p];
+    const Counts& c = t.counts;
+    const auto at_peak = floors(c.flops_by_type, c.flops[static_cast<std::size_t>(Part::kAttention)],
+                                c.weights, c.kv_read + c.kv_write, estimate.attention_type());
+    if (t.steps <= 0 || t.busy_ns <= 0 || !at_peak) continue;
+    phases_[p].ran = true;
+    phases_[p].products = efficiency(at_peak->products, timed_ ? products_s(t) : t.busy_ns * kSPerNs);
+    phases_[p].attention = efficiency(at_peak->attention, attention_s(t));
+    phases_[p].gap_s = (t.wall_ns - t.busy_ns) * kSPerNs / static_cast<double>(t.steps);
+  }
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    const PhaseModel& other = phases_[1 - p];
+    complete(phases_[p].products, other.products);
+    complete(phases_[p].attention, other.attention);
+  }
+  if (timed_) split_other(totals);
+}
+
+// Two phases with steps of different sizes tell what a step costs from what a row costs.
+void StepModel::split_other(const PhaseTotalsArray& totals) {
+  std::array<double, kNumPhases> each{}, rows{};
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    if (!phases_[p].ran) continue;
+    each[p] = other_s(totals[p]) / static_cast<double>(totals[p].steps);
+    rows[p] = rows_of(totals[p]) / static_cast<double>(totals[p].steps);
+    phases_[p].other_step_s = each[p];
+  }
+  if (!phases_[0].ran || !phases_[1].ran || rows[0] == rows[1]) return;
+  const double a_row = (each[0] - each[1]) / (rows[0] - rows[1]);
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    phases_[p].other_row_s = std::clamp(a_row, 0.0, each[p] / rows[p]);
+    phases_[p].other_step_s = each[p] - phases_[p].other_row_s * rows[p];
+  }
+}
+
+std::optional<StepModel::Floors> StepModel::floors(const std::array<std::int64_t, kNumComputeTypes>& flops,
+                                                   std::int64_t attention, std::int64_t weights,
+                                                   std::int64_t kv, ComputeType attention_type) const {
+  std::array<std::int64_t, kNumComputeTypes> products = flops, attends{};
+  if (timed_) {
+    products[static_cast<std::size_t>(attention_type)] -= attention;
+    attends[static_cast<std::size_t>(attention_type)] = attention;
+  }
+  const auto products_s = seconds_at(peaks_, products), attends_s = seconds_at(peaks_, attends);
+  if (!products_s || !attends_s || peaks_.bandwidth <= 0) return std::nullopt;
+  const auto memory_s = [this](std::int64_t bytes) { return static_cast<double>(bytes) / peaks_.bandwidth; };
+  return Floors{{*products_s, memory_s(timed_ ? weights : weights + kv)},
+                {*attends_s, timed_ ? memory_s(kv) : 0}};
+}
+
+std::optional<PredictedStep> StepModel::time(const StepShape& shape, const Estimate& estimate,
+                                             const Efficiency& products, const Efficiency& attention) const {
+  const PhaseModel& phase = phases_[static_cast<std::size_t>(shape.phase)];
+  const std::vector<SequenceShape> sequences(static_cast<std::size_t>(shape.batch),
+                                             SequenceShape{shape.depth, shape.num_new, 1});
+  const Work work = estimate.step(sequences);
+  const auto at_peak = floors(work.flops_by_type, work.attention, work.weights, work.kv_read + work.kv_write,
+                              estimate.attention_type());
+  if (!phase.ran || !at_peak) return std::nullopt;
+  PredictedStep step;
+  step.busy_s = bound_s(at_peak->products, products, step.at_least) +
+                bound_s(at_peak->attention, attention, step.at_least) + phase.other_step_s +
+                phase.other_row_s * static_cast<double>(shape.rows());
+  step.gap_s = phase.gap_s;
+  return step;
+}
+
+std::optional<PredictedStep> StepModel::predict(const StepShape& shape, const Estimate& estimate) const {
+  const PhaseModel& phase = phases_[static_cast<std::size_t>(shape.phase)];
+  return time(shape, estimate, phase.products, phase.attention);
+}
+
+std::optional<PredictedStep> StepModel::at_roofline(const StepShape& shape, const Estimate& estimate) const {
+  constexpr Efficiency kWhole{1, 1};
+  return time(shape, estimate, kWhole, kWhole);
+}
+
+std::optional<StepShape> mean_step(const PhaseTotals& totals, Phase phase, const Estimate& estimate) {
+  if (totals.steps <= 0) return std::nullopt;
+  const double rows = rows_of(totals) / static_cast<double>(totals.steps);
+  StepShape shape{.phase = phase};
+  (phase == Phase::kDecode ? shape.batch : shape.num_new) = std::max<std::int64_t>(1, std::llround(rows));
+  // A prefill step counts as one sequence's; what a sequence reads of the cache grows with its depth.
+  const double sequences = static_cast<double>(totals.steps * shape.batch);
+  const double read = static_cast<double>(totals.counts.kv_read_logical) / sequences;
+  const double half_token = static_cast<double>(estimate.kv_bytes_per_token()) / 2;
+  std::int64_t low = -1, high = 1 << 24;  // the least depth that reads as much lies above low, up to high
+  while (high - low > 1) {
+    const std::int64_t middle = low + (high - low) / 2;
+    (static_cast<double>(estimate.decode(1, middle).kv_read) + half_token > read ? high : low) = middle;
+  }
+  shape.depth = high;
+  return shape;
+}
+
+}  // namespace redline
