@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include <future>
 #include <stdexcept>
 #include <utility>
 
@@ -69,13 +70,16 @@ std::shared_ptr<LoadedModel> LoadedModel::open(const std::string& reference, con
   model->ops = options.make_ops ? options.make_ops() : make_cpu_ops(options.cpu);
   require_memory(reference, weight_memory_bytes(checkpoint, *model->ops, options.dtype),
                  available_memory_bytes(*model->ops));
-  if (checkpoint.has_tokenizer()) {
+  // A tokenizer is built on one core: beside the weights, not before them.
+  auto tokenizer = std::async(std::launch::async, [&] {
+    if (!checkpoint.has_tokenizer()) return;
     TokenizerSpec spec = checkpoint.tokenizer_spec();
     model->end_tokens = spec.end_of_generation_ids;
     model->tokenizer = std::make_unique<Tokenizer>(std::move(spec));
-  }
+  });
   model->weights = std::make_unique<ModelWeights>(
       load_weights(checkpoint, *model->ops, {.dtype = options.dtype, .progress = options.progress}));
+  tokenizer.get();
   return model;
 }
 

@@ -7,7 +7,6 @@
 namespace redline {
 namespace {
 
-constexpr std::int64_t kMaxPanelRows = 32;
 // Enough chunks a thread that a core taken by another process costs a fraction of an operation.
 constexpr std::int64_t kChunksPerThread = 8;
 
@@ -54,7 +53,7 @@ PackedMatrix CpuOps::pack_panels(const MatrixSource& first, const MatrixSource* 
   const std::int64_t per_source = second ? format.rows / 2 : format.rows;
   const std::int64_t panels = ceil_div(first.rows, per_source);
   const std::int64_t panel_bytes = cpu::panel_bytes(format, first.cols);
-  REDLINE_CHECK(format.rows <= kMaxPanelRows, "panels of at most 32 rows");
+  REDLINE_CHECK(format.rows <= cpu::kMaxPanelRows, "panels of at most 32 rows");
 
   PackedMatrix packed;
   packed.storage = Buffer(static_cast<std::size_t>(panels * panel_bytes));
@@ -68,7 +67,7 @@ PackedMatrix CpuOps::pack_panels(const MatrixSource& first, const MatrixSource* 
   view.stored_bytes = panels * panel_bytes;
   view.gate_up = second != nullptr;
   pool_.run(panels, [&](std::int64_t panel, int) {
-    const std::byte* rows[kMaxPanelRows] = {};
+    const std::byte* rows[cpu::kMaxPanelRows] = {};
     for (std::int64_t i = 0; i < format.rows; ++i) {
       const MatrixSource& source = i < per_source ? first : *second;
       const std::int64_t row = panel * per_source + i % per_source;

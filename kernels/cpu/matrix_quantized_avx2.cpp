@@ -20,7 +20,7 @@
 // 11 pairs with a bare loop or a read of the same bytes (redline_kernel_bench; rows in docs/bench/cpu.jsonl).
 // With 512 rows, one thread, share of what maddubs or, for signed codes, pmaddwd attains: Q4_0 / Q4_1 / Q4_K
 // 70 / 72 / 70 %, Q5_0 / Q5_1 / Q5_K / MXFP4 66 / 57 / 64 / 66 %, Q2_K / Q3_K / Q6_K 59 / 51 / 55 %, Q8_0 /
-// IQ4_NL / IQ4_XS 81 / 80 / 79 %. With 8 rows, two threads: Q8_0 72 %, Q4_0 66 %, Q4_1 55 %, Q4_K 48 %, Q6_K
+// IQ4_NL / IQ4_XS 81 / 80 / 79 %. With 8 rows, two threads: Q8_0 63 %, Q4_0 and Q4_1 57 %, Q4_K 52 %, Q6_K
 // 34 % of the roofline; with 4 rows 67 (Q6_K) to 91 % (Q8_0). With 1 row the whole of the read (that loop,
 // without prefetching, took longer than the kernel), but Q2_K 78 %, IQ4_XS 78 % and Q3_K 68 %: unpacking
 // takes longer there.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
+#include <vector>
 
 #include "kernels/check.h"
 #include "kernels/convert.h"
@@ -19,20 +20,70 @@ std::int64_t element_index(const PanelFormat& format, std::int64_t k, std::int64
   return format.k_pairs ? (k / 2 * format.rows + row) * 2 + k % 2 : k * format.rows + row;
 }
 
+// to[i][r] = from[r][i] for a square whose rows are 16 bytes: as many interleavings as its side has bits.
 template <class Element>
+inline void transpose_square(Element* to, std::int64_t stride, const std::byte* const* from,
+                             std::int64_t at) {
+  constexpr int kSide = 16 / sizeof(Element);
+  typedef Element Vector __attribute__((vector_size(16)));
+  Vector rows[kSide], next[kSide];
+#pragma GCC unroll 8
+  for (int r = 0; r < kSide; ++r) std::memcpy(&rows[r], from[r] + at, 16);
+#pragma GCC unroll 3
+  for (int bits = 1; bits < kSide; bits *= 2) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kSide / 2; ++i) {
+      const Vector a = rows[i], b = rows[i + kSide / 2];
+      if constexpr (kSide == 8) {
+        next[2 * i] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+        next[2 * i + 1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+      } else {
+        next[2 * i] = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+        next[2 * i + 1] = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kSide; ++i) rows[i] = next[i];
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kSide; ++i) std::memcpy(to + i * stride, &rows[i], 16);
+}
+
+// panel[length][num_rows] of elements; num_rows is a multiple of a square's side. A cache line of a few rows
+// at a time: rows a power of two apart fight for the same cache set.
+template <class Element>
+void transpose_rows(Element* panel, const std::byte* const* rows, int num_rows, std::int64_t length) {
+  constexpr std::int64_t kSize = sizeof(Element), kSide = 16 / kSize, kLine = 64 / kSize, kAhead = 1024;
+  const std::int64_t squares = length / kSide * kSide;
+  for (std::int64_t line = 0; line < squares; line += kLine)
+    for (int r0 = 0; r0 < num_rows; r0 += static_cast<int>(kSide)) {
+      for (int r = 0; r < kSide; ++r) __builtin_prefetch(rows[r0 + r] + line * kSize + kAhead);
+      for (std::int64_t i = line; i < std::min(line + kLine, squares); i += kSide)
+        transpose_square(panel + i * num_rows + r0, num_rows, rows + r0, i * kSize);
+    }
+  for (std::int64_t i = squares; i < length; ++i)
+    for (int r = 0; r < num_rows; ++r) std::memcpy(panel + i * num_rows + r, rows[r] + i * kSize, kSize);
+}
+
+// Pairs of k move as one element; an odd last k is paired with a zero. Absent rows are zeros.
 void pack_elements(const PanelFormat& format, std::byte* panel, const std::byte* const* rows,
                    std::int64_t k) {
-  constexpr std::int64_t kPiece = 64;  // of k: a piece of every row stays in L1
-  auto* out = reinterpret_cast<Element*>(panel);
-  std::fill(out + element_index(format, std::max<std::int64_t>(k - 1, 0), 0),
-            out + padded_k(format, k) * format.rows, Element{});
-  for (std::int64_t k0 = 0; k0 < k; k0 += kPiece)
-    for (int r = 0; r < format.rows; ++r)
-      for (std::int64_t i = k0; i < std::min(k, k0 + kPiece); ++i) {
-        Element e{};
-        if (rows[r]) std::memcpy(&e, rows[r] + i * static_cast<std::int64_t>(sizeof e), sizeof e);
-        out[element_index(format, i, r)] = e;
-      }
+  std::vector<std::byte> zeros;
+  const std::byte* present[kMaxPanelRows];
+  for (int r = 0; r < format.rows; ++r) {
+    if (!rows[r]) zeros.resize(static_cast<std::size_t>(row_bytes(format.dtype, k)));
+    present[r] = rows[r] ? rows[r] : zeros.data();
+  }
+  if (format.dtype != DType::kF32 && !format.k_pairs)
+    return transpose_rows(reinterpret_cast<std::uint16_t*>(panel), present, format.rows, k);
+  const std::int64_t elements = format.k_pairs ? k / 2 : k;
+  transpose_rows(reinterpret_cast<std::uint32_t*>(panel), present, format.rows, elements);
+  if (padded_k(format, k) == k) return;
+  for (int r = 0; r < format.rows; ++r) {
+    std::uint32_t pair = 0;
+    std::memcpy(&pair, present[r] + 4 * elements, 2);
+    std::memcpy(panel + 4 * (elements * format.rows + r), &pair, 4);
+  }
 }
 
 // Four consecutive bytes of a block, `mask` of each after a shift, and where a lane holds them.
@@ -267,8 +318,7 @@ std::int64_t panel_bytes(const PanelFormat& format, std::int64_t k) {
 
 void pack_panel(const PanelFormat& format, std::byte* panel, const std::byte* const* rows, std::int64_t k) {
   if (format.whole_blocks) return pack_whole_blocks(format, panel, rows, k);
-  if (format.dtype == DType::kF32) return pack_elements<std::uint32_t>(format, panel, rows, k);
-  if (!is_quantized(format.dtype)) return pack_elements<std::uint16_t>(format, panel, rows, k);
+  if (!is_quantized(format.dtype)) return pack_elements(format, panel, rows, k);
   with_type(format.dtype, [&](auto type) { pack_blocks<type>(format, panel, rows, k); });
 }
 

@@ -18,6 +18,8 @@
 
 namespace redline::cpu {
 
+inline constexpr int kMaxPanelRows = 32;
+
 struct PanelFormat {
   DType dtype = DType::kF32;
   int rows = 0;               // 16 or 32
