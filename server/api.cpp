@@ -36,6 +36,8 @@ const Api::Route& Api::route_of(const HttpRequest& request) {
       {"GET", "/metrics", &Api::metrics},
       {"GET", "/steps",
        [](const Service& service, const HttpRequest& asked) { return service.steps(asked); }},
+      {"GET", "/v1/utilization",
+       [](const Service& service, const HttpRequest&) { return service.utilization(); }},
       {"GET", "/version", &Api::version},
       {"GET", "/props", [](const Service& service, const HttpRequest&) { return service.props(); }},
       {"GET", "/load", &Api::load},

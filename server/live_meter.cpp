@@ -53,7 +53,7 @@ LiveMeter::LiveMeter(DevicePeaks peaks, std::int64_t weight_bytes, std::int64_t 
       cost_(cost),
       meter_(peaks_, weight_bytes),
       last_end_ns_(now_ns) {
-  pauses_.push_back({now_ns, now_ns, {}});
+  pauses_.push_back({now_ns, now_ns, now_ns, 0, {}});
 }
 
 void LiveMeter::add_step(const StepRecord& step) {
@@ -62,8 +62,8 @@ void LiveMeter::add_step(const StepRecord& step) {
   const std::int64_t num_ops = std::accumulate(counts.kind_calls.begin(), counts.kind_calls.end(), 0);
   const std::lock_guard lock(mutex_);
   if (step.start_ns - pauses_.back().until_ns >= kPauseIntervalNs) {
-    pauses_.push_back({last_end_ns_, step.start_ns, meter_.totals()});
-    while (pauses_.size() > 1 && step.start_ns - pauses_[1].from_ns >= kWindowNs) pauses_.pop_front();
+    pauses_.push_back({last_end_ns_, step.start_ns - step.gap_ns, step.start_ns, idle_ns_, meter_.totals()});
+    while (pauses_.size() > 1 && step.start_ns - pauses_[1].from_ns >= kLongestWindowNs) pauses_.pop_front();
   }
   meter_.add_step(step);
   const StepPoint point = point_of(step, ++num_steps_);
@@ -90,7 +90,9 @@ LiveReading LiveMeter::read(std::int64_t now_ns, bool working) {
     raise(published_[p], reading.totals[p].counts);
     reading.totals[p].counts = published_[p];
   }
-  set_window(now_ns, reading);
+  LiveWindow window = last(now_ns, kWindowNs, working);
+  reading.window = window.totals;
+  reading.window_s = window.wall_s;
   const double since_last_ns =
       working ? 0 : static_cast<double>(std::max<std::int64_t>(0, now_ns - last_end_ns_));
   published_idle_ns_ = std::max(published_idle_ns_, idle_ns_ + since_last_ns);
@@ -102,19 +104,30 @@ LiveReading LiveMeter::read(std::int64_t now_ns, bool working) {
   return reading;
 }
 
+LiveWindow LiveMeter::window(std::int64_t now_ns, std::int64_t length_ns, bool working) const {
+  const std::lock_guard lock(mutex_);
+  return last(now_ns, length_ns, working);
+}
+
 // The window begins in the last pause that began before it; where the pause has ended by then, with the step
 // after it.
-void LiveMeter::set_window(std::int64_t now_ns, LiveReading& reading) const {
-  const std::int64_t begin_ns = now_ns - kWindowNs;
-  const Pause now{last_end_ns_, now_ns, meter_.totals()};
+LiveWindow LiveMeter::last(std::int64_t now_ns, std::int64_t length_ns, bool working) const {
+  const std::int64_t begin_ns = now_ns - length_ns;
+  const Pause now{last_end_ns_, working ? last_end_ns_ : now_ns, now_ns, idle_ns_, meter_.totals()};
   const Pause* before = &pauses_.front();
   for (const Pause& pause : pauses_)
     if (pause.from_ns <= begin_ns) before = &pause;
   if (now.from_ns <= begin_ns) before = &now;
   const std::int64_t from_ns = std::clamp(begin_ns, before->from_ns, before->until_ns);
-  reading.window_s = seconds(static_cast<double>(now_ns - from_ns));
-  reading.window = meter_.totals();
-  for (std::size_t p = 0; p < kNumPhases; ++p) reading.window[p] -= before->totals[p];
+  const auto idle_to = [](const Pause& pause, std::int64_t at_ns) {
+    return pause.idle_before_ns + static_cast<double>(std::max<std::int64_t>(
+                                      0, std::min(at_ns, pause.idle_until_ns) - pause.from_ns));
+  };
+  LiveWindow window{.totals = meter_.totals(),
+                    .wall_s = seconds(static_cast<double>(now_ns - from_ns)),
+                    .idle_s = seconds(idle_to(now, now_ns) - idle_to(*before, from_ns))};
+  for (std::size_t p = 0; p < kNumPhases; ++p) window.totals[p] -= before->totals[p];
+  return window;
 }
 
 std::vector<StepPoint> LiveMeter::steps_since(std::int64_t serial) const {

@@ -38,11 +38,18 @@ struct LiveReading {
   Histogram iteration_tokens{token_bounds()};
 };
 
+/// A stretch of time that ended when it was read.
+struct LiveWindow {
+  PhaseTotalsArray totals;
+  double wall_s = 0, idle_s = 0;  // up to a step longer than asked for, less while the meter is younger
+};
+
 /// The engine's thread adds steps, another reads: neither holds the other up for more than the copying of a
 /// reading. Times are the steady clock's, in nanoseconds.
 class LiveMeter {
  public:
   static constexpr std::int64_t kWindowNs = 10'000'000'000;
+  static constexpr std::int64_t kLongestWindowNs = 60'000'000'000;
   static constexpr std::size_t kNumPoints = 128;
 
   /// `now_ns`: when the first step may begin.
@@ -52,6 +59,8 @@ class LiveMeter {
   void add_step(const StepRecord& step);
   /// `working`: the engine has work at `now_ns`, so that the time since the last step is not idle.
   LiveReading read(std::int64_t now_ns, bool working);
+  /// The last `length_ns`, kLongestWindowNs at most; `working` as above.
+  LiveWindow window(std::int64_t now_ns, std::int64_t length_ns, bool working) const;
   /// The last steps after that with number `serial`, oldest first.
   std::vector<StepPoint> steps_since(std::int64_t serial) const;
   /// Ratios of such totals.
@@ -61,12 +70,13 @@ class LiveMeter {
   const DevicePeaks& peaks() const { return peaks_; }
 
  private:
-  // The totals from one step's end to the next one's start.
+  // The totals from one step's end to the next one's start: idle at first, then perhaps a gap.
   struct Pause {
-    std::int64_t from_ns = 0, until_ns = 0;
+    std::int64_t from_ns = 0, idle_until_ns = 0, until_ns = 0;
+    double idle_before_ns = 0;  // of all time
     PhaseTotalsArray totals{};
   };
-  void set_window(std::int64_t now_ns, LiveReading& reading) const;
+  LiveWindow last(std::int64_t now_ns, std::int64_t length_ns, bool working) const;
 
   const DevicePeaks peaks_;
   const std::int64_t weight_bytes_;
@@ -74,7 +84,7 @@ class LiveMeter {
 
   mutable std::mutex mutex_;
   UtilizationMeter meter_;
-  std::deque<Pause> pauses_;  // a second apart; the first began before the window
+  std::deque<Pause> pauses_;  // a second apart; the first began before the longest window
   std::int64_t last_end_ns_;
   double idle_ns_ = 0, gap_ns_ = 0, busy_ns_ = 0, meter_ns_ = 0;
   double published_idle_ns_ = 0;

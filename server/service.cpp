@@ -62,6 +62,7 @@ Service::Service(Engine& engine, LiveMeter& meter, ServiceOptions options)
     : engine_(engine),
       meter_(meter),
       options_(std::move(options)),
+      diagnosed_(diagnosed(engine.model(), options_.kv_dtype)),
       created_(std::chrono::duration_cast<std::chrono::seconds>(
                    std::chrono::system_clock::now().time_since_epoch())
                    .count()) {
@@ -199,6 +200,18 @@ HttpResponse Service::metrics() const {
   const LiveReading reading = meter_.read(now_ns(), stats.num_running + stats.num_waiting > 0);
   const DeviceHealth health = options_.sensors ? options_.sensors->read() : DeviceHealth{};
   return metrics_response(metrics_text(options_.metrics, meter_, reading, answers_, stats, health));
+}
+
+HttpResponse Service::utilization() const {
+  const EngineStats stats = engine_.stats();
+  const LiveWindow minute =
+      meter_.window(now_ns(), LiveMeter::kLongestWindowNs, stats.num_running + stats.num_waiting > 0);
+  const UtilizationMeter meter = meter_.meter_of(minute.totals);
+  const Explanation explanation =
+      explain(meter, diagnosed_, {.wall_s = minute.wall_s, .idle_s = minute.idle_s});
+  return json_response({{"window_s", minute.wall_s},
+                        {"utilization", meter.to_json({.wall_s = minute.wall_s})},
+                        {"explanation", explanation.json()}});
 }
 
 HttpResponse Service::steps(const HttpRequest& request) const {

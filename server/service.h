@@ -12,6 +12,7 @@
 
 #include "engine/chat_prompt.h"
 #include "engine/engine.h"
+#include "engine/meter/explanation.h"
 #include "server/call.h"
 #include "server/call_meter.h"
 #include "server/generation.h"
@@ -25,6 +26,7 @@ struct ServiceOptions {
   std::vector<std::string> model_names;  // at least one: what clients may call the model
   std::string tool_call_parser = "auto", reasoning_parser = "auto";  // chat_form.h
   std::int64_t max_queue = 1024;           // calls at a time beyond which 429 is answered
+  DType kv_dtype = DType::kBF16;           // the engine's
   MetricsOptions metrics;                  // but for what the engine knows
   std::shared_ptr<DeviceSensors> sensors;  // null: there are none
 };
@@ -53,6 +55,8 @@ class Service {
   HttpResponse models() const;
   HttpResponse props() const;
   HttpResponse metrics() const;
+  /// What the last minute came to, where its time went, and why: docs/json.md.
+  HttpResponse utilization() const;
   /// dashboard.h: steps_response.
   HttpResponse steps(const HttpRequest& request) const;
 
@@ -65,6 +69,7 @@ class Service {
   Engine& engine_;
   LiveMeter& meter_;
   ServiceOptions options_;
+  const DiagnosedModel diagnosed_;
   std::unique_ptr<ChatPrompt> chat_;
   std::unique_ptr<ConstraintCompiler> constraints_;
   ServedModel served_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "engine/meter/format.h"
 
@@ -126,10 +127,8 @@ std::vector<Diagnosis> diagnose(const PhaseTotalsArray& totals, const WindowWate
     Diagnosis diagnosis{.step = *shape, .would_give = {}};
     diagnosis.cause = cause_of(window.phases[p], totals[p].counts);
     diagnosis.share = share_of(diagnosis.cause, window.phases[p], totals[p], peaks);
-    for (Counterfactual& each : counterfactuals(steps, *shape, model))
-      if (each.speedup > kWorthSaying) diagnosis.would_give.push_back(std::move(each));
+    diagnosis.would_give = counterfactuals(steps, *shape, model);
     std::ranges::stable_sort(diagnosis.would_give, std::ranges::greater(), &Counterfactual::speedup);
-    if (diagnosis.would_give.size() > kMostSaid) diagnosis.would_give.resize(kMostSaid);
     found.push_back(std::move(diagnosis));
   }
   return found;
@@ -165,7 +164,8 @@ std::string Diagnosis::sentence() const {
       break;
   }
   const char* separator = "; ";
-  for (const Counterfactual& each : would_give) {
+  for (const Counterfactual& each : std::span(would_give).first(std::min(kMostSaid, would_give.size()))) {
+    if (each.speedup <= kWorthSaying) break;
     text += separator + each.change + " would give " + (each.at_most ? "at most " : "") + times(each.speedup);
     separator = ", ";
   }

@@ -54,8 +54,9 @@ struct Diagnosis {
   double share =
       0;  // gap, communication, waste, clock: of wall time; weight and KV reads: of the bandwidth's floor by
           // busy time (MBU); compute: of the peak while busy (MFU); kernels: roofline by busy time
-  std::vector<Counterfactual> would_give;  // the largest first; three at most, all above 1.05
+  std::vector<Counterfactual> would_give;  // the largest first
 
+  /// With the three changes that give most, if they give more than 5 %:
   /// "decode at batch 1 is bound by weight reads (91.0 % of the bandwidth floor); batch 8 would give 7.1x,
   /// ..."
   std::string sentence() const;

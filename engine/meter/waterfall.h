@@ -85,6 +85,11 @@ std::optional<WindowWaterfall> waterfall_of(const PhaseTotalsArray& totals, cons
                                             double wall_s, double idle_s = 0,
                                             std::optional<double> clock = std::nullopt);
 
+/// A term's name in text: "memory bound penalty".
+std::string term_words(Term term);
+/// Each term's share of a picture's width. Where work beat its roofline, that is taken off the memory-bound
+/// penalty.
+std::array<double, kNumTerms> drawn_shares(const Waterfall& terms);
 /// docs/json.md, "explanation".
 nlohmann::ordered_json to_json(const WindowWaterfall& waterfall);
 /// A bar, a table of terms, and one of kinds, in lines of at most 100 characters.

@@ -14,12 +14,6 @@ constexpr int kBarCells = 72;
 constexpr char kMarks[kNumTerms + 1] = ".gcwmlk#";  // of a bar's cells, by term
 constexpr const char* kNotExposed = "not exposed";
 
-std::string in_words(const char* name) {
-  std::string words = name;
-  std::ranges::replace(words, '_', ' ');
-  return words;
-}
-
 bool is_hidden(const Waterfall& terms, std::size_t term) {
   return term == static_cast<std::size_t>(Term::kClockLoss) && !terms.clock_is_exposed;
 }
@@ -31,18 +25,14 @@ Json waterfall_json(const Waterfall& waterfall) {
   return {{"wall_s", waterfall.wall_s()}, {"mfu", waterfall.mfu()}, {"terms_s", std::move(terms)}};
 }
 
-// A cell for every 72nd of the time. Where work beat its roofline, that is taken off the memory-bound
-// penalty.
+// A cell for every 72nd of the time.
 std::string bar(const Waterfall& terms) {
-  std::array<double, kNumTerms> shown = terms.seconds;
-  double& kernel = shown[static_cast<std::size_t>(Term::kKernelInefficiency)];
-  shown[static_cast<std::size_t>(Term::kMemoryBoundPenalty)] += std::min(0.0, kernel);
-  double sum = 0, drawn = 0;
-  for (double& seconds : shown) sum += seconds = std::max(0.0, seconds);
+  const std::array<double, kNumTerms> shares = drawn_shares(terms);
+  double drawn = 0;
   std::string cells;
-  for (std::size_t i = 0; i < kNumTerms && sum > 0; ++i) {
-    drawn += shown[i];
-    cells.resize(static_cast<std::size_t>(std::lround(kBarCells * drawn / sum)), kMarks[i]);
+  for (std::size_t i = 0; i < kNumTerms; ++i) {
+    drawn += shares[i];
+    cells.resize(static_cast<std::size_t>(std::lround(kBarCells * drawn)), kMarks[i]);
   }
   return "[" + cells + "]\n";
 }
@@ -58,7 +48,7 @@ std::string terms_table(const WindowWaterfall& window) {
       rows[0].push_back(kPhaseNames[static_cast<int>(phase)]);
     }
   for (std::size_t i = 0; i < kNumTerms; ++i) {
-    std::vector<std::string> row{std::string(1, kMarks[i]) + " " + in_words(kTermNames[i])};
+    std::vector<std::string> row{std::string(1, kMarks[i]) + " " + term_words(static_cast<Term>(i))};
     if (is_hidden(window.whole, i)) {
       row.emplace_back(kNotExposed);
     } else {
@@ -92,6 +82,22 @@ std::string kinds_table(const WindowWaterfall& window, Phase phase) {
 }
 
 }  // namespace
+
+std::string term_words(Term term) {
+  std::string words = kTermNames[static_cast<std::size_t>(term)];
+  std::ranges::replace(words, '_', ' ');
+  return words;
+}
+
+std::array<double, kNumTerms> drawn_shares(const Waterfall& terms) {
+  std::array<double, kNumTerms> shares = terms.seconds;
+  shares[static_cast<std::size_t>(Term::kMemoryBoundPenalty)] +=
+      std::min(0.0, terms[Term::kKernelInefficiency]);
+  double sum = 0;
+  for (double& share : shares) sum += share = std::max(0.0, share);
+  for (double& share : shares) share = sum > 0 ? share / sum : 0;
+  return shares;
+}
 
 Json to_json(const WindowWaterfall& window) {
   Json json{{"peak_basis", kPeakBasisNames[static_cast<int>(window.basis)]}, {"not_exposed", Json::array()}};

@@ -113,6 +113,25 @@ TEST(LiveMeter, TimeInAStepThatHasNotEndedIsNotIdle) {
   EXPECT_DOUBLE_EQ(engine.read(true).idle_s, 1);
 }
 
+TEST(LiveMeter, AWindowsIdleGapAndBusyTimeAreItsOwn) {
+  Engine engine;
+  engine.step(kSecond, 1);
+  engine.idle(100 * kSecond);
+  engine.step(2 * kSecond, 5, kSecond);  // half busy
+  engine.idle(7 * kSecond);
+  const auto check = [&](std::int64_t length, double wall_s, double idle_s, double busy_s) {
+    const LiveWindow window = engine.meter.window(engine.now_ns, length * kSecond, false);
+    EXPECT_DOUBLE_EQ(window.wall_s, wall_s) << length;
+    EXPECT_NEAR(window.idle_s, idle_s, 1e-9) << length;
+    EXPECT_DOUBLE_EQ(window.totals[kDecode].busy_ns * 1e-9, busy_s) << length;
+  };
+  check(60, 60, 57, 1);  // begins in the long pause
+  check(9, 9, 7, 1);     // at the step's start: its gap was before
+  check(8, 9, 7, 1);     // a step is not split
+  check(5, 5, 5, 0);
+  EXPECT_EQ(engine.meter.window(engine.now_ns, 60 * kSecond, true).idle_s, 50) << "a step is under way";
+}
+
 TEST(LiveMeter, IdleTimeNeverFallsThoughAStepWasTakenForIdleness) {
   Engine engine;
   engine.idle(4 * kSecond);

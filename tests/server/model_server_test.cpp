@@ -106,7 +106,7 @@ TEST_F(LoadingServer, MetricsTheDashboardAndTheVersionAnswerMeanwhile) {
 
 TEST_F(LoadingServer, RoutesThatNeedTheModelSayWhenToComeAgainAndWrongOnesAreWrongAlready) {
   for (const char* request : {"POST /v1/completions", "POST /v1/chat/completions", "POST /tokenize",
-                              "GET /v1/models", "GET /props", "GET /steps"}) {
+                              "GET /v1/models", "GET /props", "GET /steps", "GET /v1/utilization"}) {
     const Answer answer = ask(request, "{}");
     EXPECT_EQ(answer.status, 503) << request;
     EXPECT_NE(answer.head.find("Retry-After: "), std::string::npos) << request;

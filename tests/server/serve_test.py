@@ -34,6 +34,16 @@ class Routes(unittest.TestCase):
         self.assertEqual(json.loads(SERVER.ask("GET", "/load")[1]), {"server_load": 0})
         self.assertIn("version", json.loads(SERVER.ask("GET", "/version")[1]))
 
+    def test_the_last_minute_is_explained_and_its_terms_sum(self):
+        SERVER.post("/v1/completions", dict(GREEDY, prompt="The sea"))
+        minute = json.loads(SERVER.ask("GET", "/v1/utilization")[1])
+        self.assertEqual(list(minute), ["window_s", "utilization", "explanation"])
+        waterfall = minute["explanation"]["waterfall"]
+        self.assertAlmostEqual(sum(seconds or 0 for seconds in waterfall["terms_s"].values()), minute["window_s"], 6)
+        self.assertTrue(0 < waterfall["mfu"] < 1 and waterfall["terms_s"]["idle"] > 0, waterfall)
+        self.assertGreater(minute["utilization"]["phases"]["decode"]["tokens"], 0)
+        self.assertEqual([why["phase"] for why in minute["explanation"]["why"]], ["prefill", "decode"])
+
     def test_a_completion_is_what_run_prints(self):
         answer = SERVER.post("/v1/completions", dict(GREEDY, prompt="The sea"))
         run = subprocess.run([REDLINE, "run", MODEL, "--raw", "-p", "The sea", "-n", "8", "--json"], capture_output=True, check=True)

@@ -1,13 +1,17 @@
 // redline bench: rows as llama-bench prints them, with what the hardware did for them.
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "engine/meter/explanation.h"
 #include "engine/meter/format.h"
+#include "engine/meter/pictures.h"
 #include "engine/weights.h"
 #include "tools/redline/bench_run.h"
 #include "tools/redline/command.h"
@@ -19,7 +23,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct BenchFlags {
-  std::string model, shape;
+  std::string model, shape, report;
+  std::vector<std::string> on;  // devices whose roofs the report shows as well
   std::vector<std::int64_t> prompts{512}, generated{128}, depths{0}, batches{1};
   std::int32_t repetitions = 5;
   DType kv_dtype = DType::kBF16;
@@ -32,8 +37,9 @@ struct BenchFlags {
 struct Row {
   BenchTest test;
   std::vector<double> tokens_per_s;  // of each repetition
-  UtilizationMeter meter;
+  BenchRecord record;
 
+  const UtilizationMeter& meter() const { return record.meter; }
   std::string name() const {
     return (test.num_prompt > 0 ? "pp" : "tg") + std::to_string(test.num_tokens()) +
            (test.depth > 0 ? " @ d" + std::to_string(test.depth) : "");
@@ -66,9 +72,9 @@ std::vector<BenchTest> tests_of(const BenchFlags& flags) {
 
 Explanation explanation_of(const Row& row, const std::vector<Row>& rows, const DiagnosedModel& model) {
   const auto other = std::ranges::find_if(rows, [&](const Row& each) { return each.phase() != row.phase(); });
-  const double wall_s = row.meter.totals(row.phase()).wall_ns * 1e-9;
-  return explain(row.meter, model,
-                 {.wall_s = wall_s, .also = other == rows.end() ? nullptr : &other->meter.totals()});
+  const double wall_s = row.meter().totals(row.phase()).wall_ns * 1e-9;
+  return explain(row.meter(), model,
+                 {.wall_s = wall_s, .also = other == rows.end() ? nullptr : &other->meter().totals()});
 }
 
 Json row_json(const Row& row, const BenchFlags& flags, const LoadedModel& model, const std::string& dtype) {
@@ -82,29 +88,76 @@ Json row_json(const Row& row, const BenchFlags& flags, const LoadedModel& model,
           {"avg_ts", row.mean()},
           {"stddev_ts", row.deviation()},
           {"samples_ts", row.tokens_per_s},
-          {"utilization", row.meter.phase_json(row.phase())},
+          {"utilization", row.meter().phase_json(row.phase())},
           {"model", flags.name()}};
 }
 
-void print_table(const std::vector<Row>& rows, const BenchFlags& flags, const LoadedModel& model,
-                 const std::string& dtype) {
+std::vector<std::vector<std::string>> table_of(const std::vector<Row>& rows, const BenchFlags& flags,
+                                               const LoadedModel& model, const std::string& dtype) {
   const auto ratio = [](const Row& row, auto member) {
-    const auto basis = row.meter.roofline(row.phase()).basis;
+    const auto basis = row.meter().roofline(row.phase()).basis;
     if (!basis) return std::string(kUnknownText);
-    return format_if_known(row.meter.ratios(row.phase(), TimeBasis::kBusy, *basis).*member, format_percent);
+    return format_if_known(row.meter().ratios(row.phase(), TimeBasis::kBusy, *basis).*member, format_percent);
   };
   std::vector<std::vector<std::string>> table{
       {"model", "size", "dtype", "threads", "batch", "test", "t/s", "MFU", "MBU", "bound by"}};
   for (const Row& row : rows) {
     char rate[64];
     std::snprintf(rate, sizeof rate, "%.2f ± %.2f", row.mean(), row.deviation());
-    const char* bound_by = row.meter.roofline(row.phase()).bound_by;
+    const char* bound_by = row.meter().roofline(row.phase()).bound_by;
     table.push_back({flags.name(), format_si(static_cast<double>(model.weights->type_bytes), "B"), dtype,
                      std::to_string(model.ops->num_threads()), std::to_string(row.test.batch), row.name(),
                      rate, ratio(row, &Ratios::mfu), ratio(row, &Ratios::mbu),
                      bound_by == nullptr ? kUnknownText : bound_by});
   }
-  std::printf("%s", format_table(table).c_str());
+  return table;
+}
+
+std::vector<const HardwareSpec*> devices_of(const std::vector<std::string>& names) {
+  std::vector<const HardwareSpec*> devices;
+  for (const std::string& name : names) {
+    devices.push_back(find_hardware(name));
+    if (devices.back() != nullptr) continue;
+    std::string known;
+    for (const HardwareSpec& spec : known_hardware()) known += (known.empty() ? "" : ", ") + spec.id;
+    throw UsageError("--on: '" + name + "' is not known; there are " + known);
+  }
+  return devices;
+}
+
+HtmlReport report_of(const std::vector<Row>& rows, const BenchFlags& flags, const LoadedModel& model,
+                     const std::string& dtype, const DiagnosedModel& explained) {
+  const DevicePeaks& device = rows.front().meter().peaks();
+  HtmlReport report;
+  report.title = flags.name() + " on " + device.device_name;
+  report.summary = {std::to_string(model.ops->num_threads()) + " threads, " + model.ops->name() +
+                    ", redline " + REDLINE_VERSION};
+  report.table = table_of(rows, flags, model, dtype);
+  HtmlReport::Section why{"Where the time went", {}, {}};
+  std::vector<NamedWaterfall> bars;
+  std::vector<MeteredStep> steps;
+  for (const Row& row : rows) {
+    const Explanation explanation = explanation_of(row, rows, explained);
+    const std::string name = row.name() + (row.test.batch > 1 ? " x " + std::to_string(row.test.batch) : "");
+    if (explanation.waterfall) bars.push_back({name, explanation.waterfall->whole});
+    for (const Diagnosis& diagnosis : explanation.why)
+      why.sentences.push_back(name + ": " + diagnosis.sentence() + ".");
+    if (&row == &rows.front())
+      for (const std::string& note : explanation.notes) report.summary.push_back("Note: " + note + ".");
+    steps.insert(steps.end(), row.record.steps.begin(), row.record.steps.end());
+  }
+  why.svg = waterfall_svg(bars);
+  report.sections = {std::move(why),
+                     {"Roofline", {}, roofline_svg(device, devices_of(flags.on), steps)},
+                     {"MFU over time", {}, mfu_svg(steps)}};
+  return report;
+}
+
+void write_file(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file) throw std::runtime_error(path + ": cannot be written: " + std::strerror(errno));
 }
 
 std::shared_ptr<LoadedModel> model_of(const BenchFlags& flags) {
@@ -119,6 +172,7 @@ std::shared_ptr<LoadedModel> model_of(const BenchFlags& flags) {
 
 int bench(const BenchFlags& flags) {
   const std::vector<BenchTest> tests = tests_of(flags);
+  devices_of(flags.on);  // wrong names are told before anything is measured
   const auto model = model_of(flags);
   const std::string dtype = traits(model->weights->layers.front().down.view.dtype).name;
   const DevicePeaks peaks = metered_peaks(*model);
@@ -130,15 +184,17 @@ int bench(const BenchFlags& flags) {
   BenchRun run(*model, flags.kv_dtype, batch, tokens);
   std::vector<Row> rows;
   for (const BenchTest& test : tests) {
-    Row row{test, {}, UtilizationMeter(peaks, model->weights->stored_bytes)};
+    Row row{test, {}, {UtilizationMeter(peaks, model->weights->stored_bytes)}};
     run.warm_up(test);
     for (std::int32_t i = 0; i < flags.repetitions; ++i)
       row.tokens_per_s.push_back(static_cast<double>(test.batch * test.num_tokens()) /
-                                 run.measure(test, row.meter));
+                                 run.measure(test, row.record));
     std::fprintf(stderr, "%s: %.2f t/s\n", row.name().c_str(), row.mean());
     rows.push_back(std::move(row));
   }
   const DiagnosedModel explained = diagnosed(*model, flags.kv_dtype);
+  if (!flags.report.empty())
+    write_file(flags.report, report_of(rows, flags, *model, dtype, explained).html());
   if (flags.json) {
     Json array = Json::array();
     for (const Row& row : rows) {
@@ -147,7 +203,7 @@ int bench(const BenchFlags& flags) {
     }
     std::printf("%s\n", array.dump().c_str());
   } else {
-    print_table(rows, flags, *model, dtype);
+    std::printf("%s", format_table(table_of(rows, flags, *model, dtype)).c_str());
     for (const Row& row : rows)
       if (flags.explain)
         std::printf("\n%s, batch %lld\n%s", row.name().c_str(), static_cast<long long>(row.test.batch),
@@ -172,6 +228,9 @@ Action declare_bench(Flags& flags) {
               {DType::kBF16, DType::kF32, DType::kQ8_0});
   values->model_flags.add_to(flags);
   flags.flag("--json", "Print a JSON array of rows", values->json);
+  flags.text("--report", "FILE", "Write an HTML page: rows, waterfall, roofline, MFU over time",
+             values->report);
+  flags.texts("--on", "NAME", "Show this device's roof on the page too: h100, h200, a100, ...", values->on);
   flags.flag("--explain", "Say of each row where the time went, why, and what would change it",
              values->explain);
   return [values] { return bench(*values); };

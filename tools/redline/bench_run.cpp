@@ -52,17 +52,24 @@ BenchRun::BenchRun(LoadedModel& model, DType kv_dtype, std::int64_t batch, std::
   for (std::int32_t& id : tokens_) id = token(random);
 }
 
-void BenchRun::step(UtilizationMeter* meter) {
+void BenchRun::step(BenchRecord* record) {
   const auto start = Clock::now();
   const BatchView view = batch_.view();
   model_.ops->begin_step(view);
   transformer_.forward(*model_.ops, view, cache_, logits_.rows(*model_.ops, view.num_logit_rows()));
   const StepCounts& counts = model_.ops->end_step();
-  const auto wall = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
-  if (meter != nullptr) meter->add_step(counts, {.wall_ns = wall.count(), .gap_ns = 0});
+  const auto end = Clock::now();
+  if (record == nullptr) return;
+  const auto wall = std::chrono::duration_cast<std::chrono::nanoseconds>(end - start);
+  record->meter.add_step(counts, {.wall_ns = wall.count(), .gap_ns = 0});
+  const DevicePeaks& device = record->meter.peaks();
+  const Peaks peaks = device.vendor().bandwidth > 0 ? device.vendor() : device.attainable();
+  for (const MeteredStep& each :
+       metered_steps(counts, std::chrono::duration<double>(end - start_).count(), peaks))
+    record->steps.push_back(each);
 }
 
-void BenchRun::prefill(std::int64_t batch, std::int64_t first, std::int64_t count, UtilizationMeter* meter) {
+void BenchRun::prefill(std::int64_t batch, std::int64_t first, std::int64_t count, BenchRecord* record) {
   std::int64_t room = kChunkTokens;
   batch_.clear();
   for (std::int64_t sequence = 0; sequence < batch; ++sequence) {
@@ -77,15 +84,15 @@ void BenchRun::prefill(std::int64_t batch, std::int64_t first, std::int64_t coun
       done += num_new;
       room -= num_new;
       if (room > 0) continue;
-      step(meter);
+      step(record);
       batch_.clear();
       room = kChunkTokens;
     }
   }
-  if (room < kChunkTokens) step(meter);
+  if (room < kChunkTokens) step(record);
 }
 
-void BenchRun::decode(std::int64_t batch, std::int64_t position, UtilizationMeter* meter) {
+void BenchRun::decode(std::int64_t batch, std::int64_t position, BenchRecord* record) {
   batch_.clear();
   for (std::int64_t sequence = 0; sequence < batch; ++sequence)
     batch_.add({.tokens = std::span(tokens_).subspan(static_cast<std::size_t>(position), 1),
@@ -93,7 +100,7 @@ void BenchRun::decode(std::int64_t batch, std::int64_t position, UtilizationMete
                 .blocks = &blocks_[static_cast<std::size_t>(sequence)],
                 .phase = Phase::kDecode,
                 .logits = LogitRows::kLast});
-  step(meter);
+  step(record);
 }
 
 void BenchRun::warm_up(const BenchTest& test) {
@@ -105,10 +112,10 @@ void BenchRun::warm_up(const BenchTest& test) {
     decode(test.batch, test.depth, nullptr);
 }
 
-double BenchRun::measure(const BenchTest& test, UtilizationMeter& meter) {
+double BenchRun::measure(const BenchTest& test, BenchRecord& record) {
   const auto start = Clock::now();
-  if (test.num_prompt > 0) prefill(test.batch, test.depth, test.num_prompt, &meter);
-  for (std::int64_t i = 0; i < test.num_generated; ++i) decode(test.batch, test.depth + i, &meter);
+  if (test.num_prompt > 0) prefill(test.batch, test.depth, test.num_prompt, &record);
+  for (std::int64_t i = 0; i < test.num_generated; ++i) decode(test.batch, test.depth + i, &record);
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 

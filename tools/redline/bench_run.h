@@ -1,12 +1,14 @@
 // Times a model step by step, without scheduler and sampler, as llama-bench does.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/logits.h"
+#include "engine/meter/pictures.h"
 #include "engine/meter/utilization.h"
 #include "engine/model.h"
 #include "kvcache/kv_cache.h"
@@ -24,6 +26,12 @@ struct BenchTest {
   std::int64_t num_tokens() const { return num_prompt + num_generated; }
 };
 
+/// What a row's steps did.
+struct BenchRecord {
+  UtilizationMeter meter;
+  std::vector<MeteredStep> steps{};  // times after the BenchRun was made
+};
+
 /// One model and one cache for every row; random tokens. Not thread-safe.
 class BenchRun {
  public:
@@ -33,15 +41,16 @@ class BenchRun {
 
   /// Fills the cache to the test's depth and runs it once, untimed.
   void warm_up(const BenchTest& test);
-  /// Runs the test once: its seconds, every step added to `meter`.
-  double measure(const BenchTest& test, UtilizationMeter& meter);
+  /// Runs the test once: its seconds, every step added to `record`.
+  double measure(const BenchTest& test, BenchRecord& record);
 
  private:
-  void prefill(std::int64_t batch, std::int64_t first, std::int64_t count, UtilizationMeter* meter);
-  void decode(std::int64_t batch, std::int64_t position, UtilizationMeter* meter);
-  void step(UtilizationMeter* meter);
+  void prefill(std::int64_t batch, std::int64_t first, std::int64_t count, BenchRecord* record);
+  void decode(std::int64_t batch, std::int64_t position, BenchRecord* record);
+  void step(BenchRecord* record);
 
   LoadedModel& model_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   KvCache cache_;
   std::int64_t capacity_ = 0;  // tokens of a sequence
   std::vector<BlockTable> blocks_;

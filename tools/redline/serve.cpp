@@ -122,6 +122,7 @@ server::ServiceOptions service_options(const ServeFlags& flags) {
   server::ServiceOptions options;
   options.model_names = flags.names.empty() ? std::vector{model_name(flags.model)} : flags.names;
   options.max_queue = flags.max_queue;
+  options.kv_dtype = flags.cache.options.kv_dtype;
   options.tool_call_parser = flags.tool_call_parser;
   options.reasoning_parser = flags.reasoning_parser;
   if (!flags.metrics_alias.empty() && flags.metrics_alias != "vllm")
