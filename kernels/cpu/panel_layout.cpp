@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels/check.h"
@@ -179,10 +180,15 @@ constexpr int kNumLanes =
 template <DType kType>
 void lanes_of_block(const std::byte* block, std::uint32_t (&lanes)[kNumLanes<kType>]) {
   std::fill_n(lanes, kNumLanes<kType>, 0u);
-  for (int i = 0; i < kFields<kType>.count; ++i) {
-    const Field& f = kFields<kType>.fields[i];
-    lanes[f.lane] |= (load_u32(block + f.at) >> f.shift & of_each_byte(f.mask)) << f.lane_shift;
+  // Unrolled by the compiler, each field's shifts are constants.
+  [&]<std::size_t... kField>(std::index_sequence<kField...>) {
+    const auto add = [&](auto field) {
+      constexpr Field f = kFields<kType>.fields[field];
+      lanes[f.lane] |= (load_u32(block + f.at) >> f.shift & of_each_byte(f.mask)) << f.lane_shift;
+    };
+    (add(std::integral_constant<std::size_t, kField>{}), ...);
   }
+  (std::make_index_sequence<kFields<kType>.count>{});
   if constexpr (BlockFields<kType>::kHasBitWord) {
     const std::uint32_t word = load_u32(block + BlockFields<kType>::kBitWordAt);
     // The product spreads four bits to bits 0, 8, 16 and 24.

@@ -1,10 +1,12 @@
 #include "kernels/cpu/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
 #include <chrono>
 #include <ctime>
+#include <thread>
 #include <vector>
 
 namespace redline {
@@ -46,7 +48,24 @@ TEST(ThreadPool, IdleThreadsSleep) {
   EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 50);  // 20 ms of the 800 that spinning would take
 }
 
-TEST(ThreadPool, DefaultsToAtLeastOneThread) { EXPECT_GE(default_num_threads(), 1); }
+TEST(ThreadPool, DefaultsToTheCoresThatTheProcessMayUse) {
+  const int before = default_num_threads();
+  EXPECT_GE(before, 1);
+  int on_one_core = 0;
+  std::thread([&] {  // a mask belongs to its thread
+    cpu_set_t mask;
+    ASSERT_EQ(sched_getaffinity(0, sizeof mask, &mask), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &mask)) ++first;
+    CPU_ZERO(&mask);
+    CPU_SET(first, &mask);
+    ASSERT_EQ(sched_setaffinity(0, sizeof mask, &mask), 0);
+    on_one_core = default_num_threads();
+  })
+      .join();
+  EXPECT_EQ(on_one_core, 1);
+  EXPECT_EQ(default_num_threads(), before);
+}
 
 }  // namespace
 }  // namespace redline
