@@ -23,13 +23,17 @@ std::invalid_argument invalid(const std::string& what, std::int64_t value, std::
 }
 
 void check_request(const Request& request, const ModelConfig& config, const EngineOptions& options,
-                   std::int64_t max_context) {
+                   std::int64_t max_context, std::int64_t tenants_context) {
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
   if (prompt_tokens == 0) throw std::invalid_argument("the prompt is empty: it needs one token at least");
   if (prompt_tokens >= max_context)
     throw std::invalid_argument("the prompt has " + std::to_string(prompt_tokens) +
                                 " tokens, the context holds " + std::to_string(max_context) +
                                 " with one generated token at least");
+  if (prompt_tokens >= tenants_context)
+    throw std::invalid_argument("the prompt has " + std::to_string(prompt_tokens) +
+                                " tokens, the tenant's share of the cache holds " +
+                                std::to_string(tenants_context) + " with one generated token at least");
   for (const std::int32_t token : request.prompt)
     if (token < 0 || token >= config.vocab_size)
       throw invalid("a prompt token", token, 0, config.vocab_size - 1);
@@ -150,7 +154,7 @@ Engine::Engine(std::shared_ptr<LoadedModel> model, const EngineOptions& options,
 Engine::~Engine() = default;
 
 std::unique_ptr<Stream> Engine::submit(Request request, std::function<void()> on_event) {
-  check_request(request, model_->config, options_, core_->max_context());
+  check_request(request, model_->config, options_, core_->max_context(), core_->max_context(request.tenant));
   return std::unique_ptr<Stream>(new Stream(core_->submit(std::move(request), std::move(on_event))));
 }
 
@@ -161,6 +165,8 @@ std::int64_t Engine::save_session(std::span<const std::int32_t> tokens, const st
 std::int64_t Engine::load_session(const std::string& path) { return core_->load_session(path); }
 
 EngineStats Engine::stats() const { return core_->stats(); }
+
+std::int64_t Engine::num_waiting(const std::string& tenant) const { return core_->num_waiting(tenant); }
 
 std::int64_t Engine::max_context() const { return core_->max_context(); }
 

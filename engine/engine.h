@@ -9,10 +9,12 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/model_config.h"
 #include "engine/request.h"
@@ -60,6 +62,9 @@ struct EngineOptions {
   std::int32_t max_batched_tokens = 512;
   std::int32_t max_sequences = 256;
   bool prefix_cache = true;
+  /// Share of the cache's blocks that a tenant's requests may hold, (0, 1]: of each, but for those named.
+  double tenant_kv_share = 1;
+  std::map<std::string, double> tenant_kv_shares{};
 };
 
 /// A running request's output. Owned by the caller; destroying it aborts what still runs.
@@ -82,6 +87,12 @@ class Stream {
   std::shared_ptr<StreamState> state_;
 };
 
+/// Of a tenant that has requests.
+struct TenantUse {
+  std::string name;
+  std::int64_t num_running = 0, num_waiting = 0, num_blocks = 0;  // sequences, and blocks that they hold
+};
+
 struct EngineStats {
   std::int64_t num_running = 0, num_waiting = 0;
   std::int64_t num_steps = 0, num_preemptions = 0;
@@ -89,6 +100,7 @@ struct EngineStats {
   double kv_usage = 0;          // of the pool's blocks, 0 to 1
   double kv_fragmentation = 0;  // of the slots that running sequences hold, without a known token
   std::int64_t max_context = 0, kv_bytes = 0, num_blocks = 0;
+  std::vector<TenantUse> tenants{};
   std::string failure{};  // why the engine ended, if it did: every request fails with it
 };
 
@@ -124,6 +136,8 @@ class Engine {
   /// not fit; then nothing has changed but the room that unused prefixes gave up.
   std::int64_t load_session(const std::string& path);
   EngineStats stats() const;
+  /// The tenant's requests of which no step has computed anything yet.
+  std::int64_t num_waiting(const std::string& tenant) const;
   const LoadedModel& model() const { return *model_; }
   std::int64_t max_context() const;
 

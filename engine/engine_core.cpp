@@ -30,7 +30,9 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
                   .max_num_seqs = options.max_sequences,
                   .max_chunk_tokens = options.max_batched_tokens,
                   .enable_prefix_cache = options.prefix_cache,
-                  .window = static_cast<std::int32_t>(model.config.window())},
+                  .window = static_cast<std::int32_t>(model.config.window()),
+                  .kv_share = options.tenant_kv_share,
+                  .kv_shares = options.tenant_kv_shares},
                  blocks_, prefix_cache_),
       transformer_(model.config, *model.weights, size.max_context),
       batch_(size.cache.block_size, size.cache.num_blocks),
@@ -61,6 +63,7 @@ std::shared_ptr<StreamState> EngineCore::submit(Request request, std::function<v
   {
     const std::lock_guard lock(inbox_->mutex);
     if (!inbox_->failure.empty()) throw std::runtime_error("the engine has stopped: " + inbox_->failure);
+    inbox_->num_waiting[request.tenant] += 1;
     inbox_->submissions.push_back({std::move(request), stream});
   }
   inbox_->arrived.notify_all();
@@ -75,8 +78,26 @@ EngineStats EngineCore::stats() const {
   }
   const std::lock_guard lock(inbox_->mutex);
   stats.num_waiting += std::ssize(inbox_->submissions);
+  for (const Inbox::Submission& submission : inbox_->submissions) {
+    const std::string& name = submission.request.tenant;
+    const auto found = std::ranges::find(stats.tenants, name, &TenantUse::name);
+    if (found == stats.tenants.end())
+      stats.tenants.push_back({name, 0, 1, 0});
+    else
+      ++found->num_waiting;
+  }
   stats.failure = inbox_->failure;
   return stats;
+}
+
+std::int64_t EngineCore::num_waiting(const std::string& tenant) const {
+  const std::lock_guard lock(inbox_->mutex);
+  const auto found = inbox_->num_waiting.find(tenant);
+  return found == inbox_->num_waiting.end() ? 0 : found->second;
+}
+
+std::int64_t EngineCore::max_context(const std::string& tenant) const {
+  return std::min<std::int64_t>(max_context_, std::int64_t{scheduler_.capacity_tokens(tenant)} + 1);
 }
 
 void EngineCore::run() {
@@ -106,6 +127,7 @@ void EngineCore::step() {
   drain_inbox();  // from here on the step's requests are fixed
 
   const StepPlan plan = scheduler_.schedule();  // from here on who computes how much, in which blocks
+  take_up(plan, start_ns);
   publish_stats();
   if (plan.empty()) return;  // all that was queued has been aborted
 
@@ -115,7 +137,7 @@ void EngineCore::step() {
   ops.copy_kv_blocks(cache_.layers(), plan.block_copies);
   transformer_.forward(ops, batch, cache_, logits_.rows(ops, batch.num_logit_rows()));
   const StepCounts& counts = ops.end_step();  // from here on what it cost
-  attribute(plan, counts, start_ns);
+  attribute(plan, counts);
 
   std::vector<Outcome> outcomes = sample(plan, logits_.on_host(ops));
   scheduler_.commit(plan);  // from here on its tokens are in the cache
@@ -144,11 +166,12 @@ void EngineCore::drain_inbox() {
 void EngineCore::begin(Inbox::Submission submission) {
   Request& request = submission.request;
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
-  std::int64_t num_new = max_context_ - prompt_tokens;
+  std::int64_t num_new = max_context(request.tenant) - prompt_tokens;
   if (request.sampling.max_tokens >= 0)
     num_new = std::min<std::int64_t>(num_new, request.sampling.max_tokens);
   auto job = std::make_shared<Job>();
   job->stream = std::move(submission.stream);
+  job->tenant = request.tenant;
   job->usage = job->stream->usage;
   job->finished.resize(static_cast<std::size_t>(request.n));
   for (std::int32_t i = 0; i < request.n; ++i)
@@ -160,6 +183,7 @@ void EngineCore::begin(Inbox::Submission submission) {
   spec.max_num_tokens = static_cast<std::int32_t>(prompt_tokens + num_new);
   spec.n = request.n;
   spec.priority = request.priority;
+  spec.tenant = std::move(request.tenant);
   spec.cache_salt = std::move(request.cache_salt);
   spec.use_prefix_cache = request.use_prefix_cache;
   const AddResult added = scheduler_.add(std::move(spec));
@@ -185,11 +209,26 @@ BatchView EngineCore::make_batch(const StepPlan& plan) {
   return batch_.view();
 }
 
-void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts, std::int64_t start_ns) {
+// Requests whose first step this is wait no more.
+void EngineCore::take_up(const StepPlan& plan, std::int64_t start_ns) {
+  for (const ScheduledSequence& scheduled : plan.sequences) {
+    Job& job = *running_.at(scheduled.sequence->id).job;
+    if (job.usage.scheduled_ns != 0) continue;
+    job.usage.scheduled_ns = start_ns;
+    leave_queue(job.tenant);
+  }
+}
+
+void EngineCore::leave_queue(const std::string& tenant) {
+  const std::lock_guard lock(inbox_->mutex);
+  const auto found = inbox_->num_waiting.find(tenant);
+  if (--found->second == 0) inbox_->num_waiting.erase(found);
+}
+
+void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
   for (std::size_t i = 0; i < plan.sequences.size(); ++i) {
     const ScheduledSequence& scheduled = plan.sequences[i];
     RequestUsage& usage = running_.at(scheduled.sequence->id).job->usage;
-    if (usage.scheduled_ns == 0) usage.scheduled_ns = start_ns;
     (scheduled.is_decode ? usage.decode : usage.prefill) += counts.sequences[i];
     usage.cached_tokens = std::max<std::int64_t>(usage.cached_tokens, scheduled.sequence->num_cached_tokens);
   }
@@ -301,6 +340,7 @@ void EngineCore::abort_job(const std::shared_ptr<StreamState>& stream) {
 
 // Ends every answer that still runs. A job of which nothing was delivered has computed in vain.
 void EngineCore::end_job(const std::shared_ptr<Job>& job, FinishReason reason, const std::string& error) {
+  if (job->usage.scheduled_ns == 0) leave_queue(job->tenant);
   for (auto entry = running_.begin(); entry != running_.end();) {
     if (entry->second.job == job) {
       scheduler_.abort(entry->first);
@@ -348,6 +388,9 @@ void EngineCore::publish_stats() {
   stats_.num_blocks = s.num_blocks;
   stats_.kv_usage = s.num_blocks ? static_cast<double>(s.num_used_blocks) / s.num_blocks : 0;
   stats_.kv_fragmentation = s.fragmentation;
+  stats_.tenants.clear();
+  for (const TenantStats& tenant : s.tenants)
+    stats_.tenants.push_back({tenant.name, tenant.num_running, tenant.num_waiting, tenant.num_blocks});
   stats_.max_context = max_context_;
   stats_.kv_bytes = cache_.config().total_bytes();
 }

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -48,6 +49,7 @@ struct Inbox {
   std::mutex mutex;
   std::condition_variable arrived;
   std::vector<Submission> submissions;
+  std::map<std::string, std::int64_t> num_waiting;  // by tenant: requests that no step has taken up yet
   std::vector<std::shared_ptr<StreamState>> aborts;
   std::vector<std::packaged_task<void()>> tasks;  // to run between steps
   bool stopping = false;
@@ -64,12 +66,16 @@ class EngineCore {
   std::int64_t save_session(std::span<const std::int32_t> tokens, const std::string& path);
   std::int64_t load_session(const std::string& path);
   EngineStats stats() const;
+  std::int64_t num_waiting(const std::string& tenant) const;
   std::int64_t max_context() const { return max_context_; }
+  /// The longest sequence of the tenant.
+  std::int64_t max_context(const std::string& tenant) const;
 
  private:
   // A request whose answers are not all finished.
   struct Job {
     std::shared_ptr<StreamState> stream;
+    std::string tenant;
     std::vector<Answer> answers;
     std::vector<bool> finished;  // by answer
     RequestUsage usage;
@@ -93,7 +99,9 @@ class EngineCore {
   void run_between_steps(std::function<void()> task);
   void begin(Inbox::Submission submission);
   BatchView make_batch(const StepPlan& plan);
-  void attribute(const StepPlan& plan, const StepCounts& counts, std::int64_t start_ns);
+  void leave_queue(const std::string& tenant);
+  void take_up(const StepPlan& plan, std::int64_t start_ns);
+  void attribute(const StepPlan& plan, const StepCounts& counts);
   std::vector<Outcome> sample(const StepPlan& plan, TensorView logits);
   void deliver(Outcome outcome);
   void advance(SequenceId id, OutputEvent event);

@@ -42,8 +42,9 @@ struct Request {
   std::vector<std::int32_t> prompt{};  // token ids, at least one
   SamplingParams sampling;
   std::int32_t n = 1;         // independent answers; they share the prompt's cache
-  std::int32_t priority = 0;  // lower runs first
-  std::string cache_salt{};   // only requests with the same salt share cached prefixes
+  std::int32_t priority = 0;  // lower runs first among the tenant's
+  std::string tenant{};       // tenants are served alike, share no cached prefixes, and have limits
+  std::string cache_salt{};   // only a tenant's requests with the same salt share cached prefixes
   bool use_prefix_cache = true;
   std::shared_ptr<Constraint> constraint{};  // what every answer must look like; null: anything
 };

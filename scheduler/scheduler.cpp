@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <set>
 #include <utility>
 
 #include "kernels/check.h"
@@ -14,25 +16,38 @@ SchedulerOptions checked(SchedulerOptions options) {
                     options.max_chunk_tokens >= 1 && options.priority_head_start >= 0 && options.window >= 0,
                 "positive limits");
   REDLINE_CHECK(options.watermark >= 0 && options.watermark < 1, "a share of the pool");
+  const auto is_share = [](double share) { return share > 0 && share <= 1; };
+  REDLINE_CHECK(is_share(options.kv_share) && std::ranges::all_of(options.kv_shares, is_share,
+                                                                  [](const auto& of) { return of.second; }),
+                "shares of the pool");
   // A step has room for one token of every running sequence.
   options.max_num_seqs = std::min(options.max_num_seqs, options.max_num_batched_tokens);
   return options;
 }
 
+// Tenants share no prefixes, whatever their requests' salts. The empty salt is that of sessions.
+std::string salt_of(const std::string& tenant, const std::string& salt) {
+  return tenant.empty() && salt.empty() ? "" : std::to_string(tenant.size()) + ":" + tenant + salt;
+}
+
+std::string too_long(const SequenceSpec& spec, const std::string& what, std::int32_t capacity_tokens) {
+  return "the request may need a cache of " + std::to_string(spec.max_num_tokens - 1) +
+         " tokens (prompt and generated), " + what + " holds " + std::to_string(capacity_tokens);
+}
+
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options, BlockAllocator& blocks, PrefixCache& prefix_cache)
-    : options_(checked(options)), blocks_(blocks), prefix_cache_(prefix_cache) {
-  watermark_blocks_ = static_cast<std::int32_t>(std::ceil(options_.watermark * blocks_.capacity()));
-}
+    : options_(checked(options)), blocks_(blocks), prefix_cache_(prefix_cache) {}
 
 AddResult Scheduler::add(SequenceSpec spec) {
   REDLINE_CHECK(!spec.prompt.empty() && std::ssize(spec.prompt) < spec.max_num_tokens && spec.n >= 1,
                 "a prompt, a token to generate, an answer");
   REDLINE_CHECK(!sequences_.contains(spec.id), "sequence ids are unique");
   if (spec.max_num_tokens - 1 > capacity_tokens())
-    return {.error = "the request may need a cache of " + std::to_string(spec.max_num_tokens - 1) +
-                     " tokens (prompt and generated), the cache holds " + std::to_string(capacity_tokens())};
+    return {.error = too_long(spec, "the cache", capacity_tokens())};
+  if (const std::int32_t capacity = capacity_tokens(spec.tenant); spec.max_num_tokens - 1 > capacity)
+    return {.error = too_long(spec, "the tenant's share of it", capacity)};
   if (spec.n > options_.max_num_seqs)
     return {.error = "the request asks for " + std::to_string(spec.n) + " answers, at most " +
                      std::to_string(options_.max_num_seqs) + " sequences run at once"};
@@ -42,12 +57,13 @@ AddResult Scheduler::add(SequenceSpec spec) {
   sequence->num_prompt_tokens = sequence->num_tokens();
   sequence->max_num_tokens = spec.max_num_tokens;
   sequence->priority = spec.priority;
-  sequence->cache_salt = std::move(spec.cache_salt);
+  sequence->tenant = &tenants_.of(spec.tenant, blocks_of_share(spec.tenant));
+  sequence->cache_salt = salt_of(spec.tenant, spec.cache_salt);
   sequence->use_prefix_cache = spec.use_prefix_cache && options_.enable_prefix_cache;
   sequence->rank = num_arrivals_++ + std::int64_t{spec.priority} * options_.priority_head_start;
   sequence->serial = num_serials_++;
   sequence->num_seats = spec.n;
-  waiting_.insert(sequence.get());
+  sequence->tenant->waiting.insert(sequence.get());
   return {.sequence = (sequences_[spec.id] = std::move(sequence)).get()};
 }
 
@@ -64,18 +80,18 @@ Sequence& Scheduler::fork(Sequence& parent, SequenceId child_id) {
   --parent.num_seats;
   for (const BlockId block : child->blocks)
     if (block != kTrashBlock) blocks_.share(block);
-  running_.insert(child.get());
+  child->tenant->running.insert(child.get());
   return *(sequences_[child_id] = std::move(child));
 }
 
 void Scheduler::finish(Sequence& sequence) {
   REDLINE_CHECK(sequence.status != SequenceStatus::kFinished, "a sequence ends once");
   if (sequence.status == SequenceStatus::kRunning) {
-    running_.erase(&sequence);
+    sequence.tenant->running.erase(&sequence);
     num_seats_taken_ -= sequence.num_seats;
     release_blocks(sequence);
   } else {
-    waiting_.erase(&sequence);
+    sequence.tenant->waiting.erase(&sequence);
   }
   sequence.status = SequenceStatus::kFinished;
   const auto owner = sequences_.find(sequence.id);
@@ -94,44 +110,83 @@ StepPlan Scheduler::schedule() {
   ended_.clear();
   StepPlan plan;
   std::int32_t budget = options_.max_num_batched_tokens;
+  admits_ = true;
+  tenants_.begin_step();
   schedule_decodes(plan, budget);
-  schedule_prefills(plan, budget);
-  // What was just preempted would take its blocks back at once.
-  if (plan.preempted.empty()) admit_waiting(plan, budget);
+  schedule_prompts(plan, budget);
+  tenants_.end_step();
   step_in_flight_ = !plan.empty();
   return plan;
 }
 
+// Those that run, who would lose their blocks first last: whoever stands first of all, then tenant by tenant,
+// that which holds the fewest blocks first, each in order.
+std::vector<Sequence*> Scheduler::running_by_claim() {
+  std::vector<Tenant*> tenants;
+  Sequence* first = nullptr;
+  for (auto& [name, tenant] : tenants_.all()) {
+    if (tenant.running.empty()) continue;
+    tenants.push_back(&tenant);
+    if (!first || InOrder()(*tenant.running.begin(), first)) first = *tenant.running.begin();
+  }
+  std::ranges::stable_sort(tenants, {}, &Tenant::num_blocks);
+  std::vector<Sequence*> result;
+  if (first) result.push_back(first);
+  for (const Tenant* tenant : tenants)
+    std::ranges::copy_if(tenant->running, std::back_inserter(result),
+                         [first](const Sequence* sequence) { return sequence != first; });
+  return result;
+}
+
 void Scheduler::schedule_decodes(StepPlan& plan, std::int32_t& budget) {
-  // Preemption takes the last in order: never one already planned, nor the place of this iteration unless
-  // provide_block says so.
-  for (Sequence* sequence : running_) {
-    if (sequence->num_uncomputed() != 1) continue;
-    if (!provide_block(*sequence, plan)) return;
-    schedule_chunk(*sequence, plan, budget);
+  // Preemption takes the last that runs, or the tenant's last: never one already planned, nor the place of
+  // this iteration unless provide_block says so.
+  std::vector<Sequence*> by_claim = running_by_claim();
+  for (std::size_t i = 0; i < by_claim.size(); ++i) {
+    Sequence& sequence = *by_claim[i];
+    if (sequence.status != SequenceStatus::kRunning || sequence.num_uncomputed() != 1) continue;
+    if (provide_block(sequence, by_claim, plan)) schedule_chunk(sequence, plan, budget);
   }
 }
 
-void Scheduler::schedule_prefills(StepPlan& plan, std::int32_t& budget) {
-  for (Sequence* sequence : running_)
-    if (sequence->num_uncomputed() > 1 && budget > 0) schedule_chunk(*sequence, plan, budget);
+void Scheduler::schedule_prompts(StepPlan& plan, std::int32_t& budget) {
+  while (budget > 0) {
+    Tenant* tenant = tenants_.next(admits_);
+    if (!tenant) return;
+    if (tenant->has_prompt()) {
+      Sequence& sequence = *tenant->prompts[tenant->num_planned_prompts++];
+      if (sequence.status == SequenceStatus::kRunning) schedule_chunk(sequence, plan, budget);
+      continue;
+    }
+    Sequence& sequence = **tenant->waiting.begin();
+    switch (admit(sequence)) {
+      case Admission::kDone:
+        schedule_chunk(sequence, plan, budget);
+        break;
+      case Admission::kTenantIsFull:
+        tenant->is_held = true;
+        break;
+      case Admission::kPoolIsFull:  // nobody passes it
+        admits_ = false;
+    }
+  }
 }
 
-void Scheduler::admit_waiting(StepPlan& plan, std::int32_t& budget) {
-  while (!waiting_.empty() && budget > 0) {
-    Sequence& sequence = **waiting_.begin();
-    if (num_seats_taken_ + sequence.num_seats > options_.max_num_seqs || !allocate_prompt(sequence)) return;
-    waiting_.erase(waiting_.begin());
-    running_.insert(&sequence);
-    sequence.status = SequenceStatus::kRunning;
-    num_seats_taken_ += sequence.num_seats;
-    schedule_chunk(sequence, plan, budget);
-  }
+Scheduler::Admission Scheduler::admit(Sequence& sequence) {
+  if (num_seats_taken_ + sequence.num_seats > options_.max_num_seqs) return Admission::kPoolIsFull;
+  const Admission admission = allocate_prompt(sequence);
+  if (admission != Admission::kDone) return admission;
+  sequence.tenant->waiting.erase(&sequence);
+  sequence.tenant->running.insert(&sequence);
+  sequence.status = SequenceStatus::kRunning;
+  num_seats_taken_ += sequence.num_seats;
+  return admission;
 }
 
 // Plans as many tokens as the budget allows.
 void Scheduler::schedule_chunk(Sequence& sequence, StepPlan& plan, std::int32_t& budget) {
-  const std::int32_t num_tokens = std::min({sequence.num_uncomputed(), budget, options_.max_chunk_tokens});
+  const std::int32_t num_wanted = std::min(sequence.num_uncomputed(), options_.max_chunk_tokens);
+  const std::int32_t num_tokens = std::min(num_wanted, budget);
   const std::int32_t num_lost = sequence.num_ever_computed - sequence.num_computed_tokens;
   ScheduledSequence scheduled;
   scheduled.sequence = &sequence;
@@ -142,34 +197,46 @@ void Scheduler::schedule_chunk(Sequence& sequence, StepPlan& plan, std::int32_t&
                         scheduled.num_recomputed == 0;
   plan.sequences.push_back(scheduled);
   budget -= num_tokens;
+  sequence.tenant->virtual_tokens += num_tokens;
+  if (num_tokens < num_wanted) sequence.tenant->is_cut = true;
 }
 
 // Makes the place of the next token this sequence's own: a new block, or a copy of one shared with a fork,
-// preempting as it must. False if it was preempted itself.
-bool Scheduler::provide_block(Sequence& sequence, StepPlan& plan) {
+// preempting as it must. False if it was preempted itself. What was preempted would take its blocks back at
+// once: hence no admissions in that step.
+bool Scheduler::provide_block(Sequence& sequence, std::vector<Sequence*>& by_claim, StepPlan& plan) {
+  Tenant& tenant = *sequence.tenant;
   const auto index = static_cast<std::size_t>(sequence.num_computed_tokens / prefix_cache_.block_size());
   for (;;) {
     const bool exists = index < sequence.blocks.size();
     if (exists && blocks_.num_references(sequence.blocks[index]) == 1) return true;
-    if (const std::optional<BlockId> block = blocks_.allocate()) {
+    if (const std::optional<BlockId> block = take_block(tenant)) {
       if (exists) {
         plan.block_copies.push_back({.source = sequence.blocks[index], .target = *block});
-        blocks_.release(sequence.blocks[index]);
+        release_block(tenant, sequence.blocks[index]);
         sequence.blocks[index] = *block;
       } else {
         sequence.blocks.push_back(*block);
       }
       return true;
     }
-    Sequence& last = **running_.rbegin();
-    preempt(last, plan);
-    if (&last == &sequence) return false;
+    Sequence* victim = nullptr;
+    if (tenant.num_blocks >= tenant.most_blocks) {
+      victim = *tenant.running.rbegin();
+      tenant.is_held = true;
+    } else {
+      while (by_claim.back()->status != SequenceStatus::kRunning) by_claim.pop_back();
+      victim = by_claim.back();
+      admits_ = false;
+    }
+    preempt(*victim, plan);
+    if (victim == &sequence) return false;
   }
 }
 
 // Takes cached blocks and new ones for all known tokens, or nothing if memory does not allow. At least the
 // last token is left to compute: its logits are wanted.
-bool Scheduler::allocate_prompt(Sequence& sequence) {
+Scheduler::Admission Scheduler::allocate_prompt(Sequence& sequence) {
   std::vector<BlockId> hits;
   if (sequence.use_prefix_cache)
     hits =
@@ -178,12 +245,21 @@ bool Scheduler::allocate_prompt(Sequence& sequence) {
   const auto num_free_hits = static_cast<std::int32_t>(
       std::ranges::count_if(hits, [this](BlockId b) { return blocks_.num_references(b) == 0; }));
   const std::int32_t num_new = num_blocks_for(sequence.num_tokens(), prefix_cache_.block_size()) - num_hits;
-  const std::int32_t reserve = running_.empty() ? 0 : watermark_blocks_;
-  if (num_new + reserve > blocks_.num_free() - num_free_hits) return false;
+  Tenant& tenant = *sequence.tenant;
+  const std::int32_t num_taken = num_new + num_free_hits;
+  const auto reserve = [this](std::int32_t num_blocks) {
+    return static_cast<std::int32_t>(std::ceil(options_.watermark * num_blocks));
+  };
+  if (tenant.most_blocks < blocks_.capacity() &&
+      tenant.num_blocks + num_taken + (tenant.running.empty() ? 0 : reserve(tenant.most_blocks)) >
+          tenant.most_blocks)
+    return Admission::kTenantIsFull;
+  if (num_taken + (num_seats_taken_ == 0 ? 0 : reserve(blocks_.capacity())) > blocks_.num_free())
+    return Admission::kPoolIsFull;
 
-  for (const BlockId block : hits) blocks_.share(block);
+  for (const BlockId block : hits) share_block(tenant, block);
   sequence.blocks = std::move(hits);
-  for (std::int32_t i = 0; i < num_new; ++i) sequence.blocks.push_back(*blocks_.allocate());
+  for (std::int32_t i = 0; i < num_new; ++i) sequence.blocks.push_back(*take_block(tenant));
   sequence.num_published_blocks = num_hits;
   sequence.num_computed_tokens = num_hits * prefix_cache_.block_size();
   sequence.num_ever_computed = std::max(sequence.num_ever_computed, sequence.num_computed_tokens);
@@ -192,12 +268,12 @@ bool Scheduler::allocate_prompt(Sequence& sequence) {
     num_prefix_queries_ += sequence.num_prompt_tokens;
     num_prefix_hits_ += sequence.num_cached_tokens;
   }
-  return true;
+  return Admission::kDone;
 }
 
 void Scheduler::preempt(Sequence& sequence, StepPlan& plan) {
-  running_.erase(&sequence);
-  waiting_.insert(&sequence);
+  sequence.tenant->running.erase(&sequence);
+  sequence.tenant->waiting.insert(&sequence);
   sequence.status = SequenceStatus::kWaiting;
   num_seats_taken_ -= sequence.num_seats;
   release_blocks(sequence);
@@ -250,8 +326,8 @@ void Scheduler::publish(Sequence& sequence) {
     const BlockId own = sequence.blocks[index];
     const BlockId published = prefix_cache_.publish(sequence.cache_salt, parent, tokens, own);
     if (published == own) continue;
-    blocks_.share(published);
-    blocks_.release(own);
+    share_block(*sequence.tenant, published);
+    release_block(*sequence.tenant, own);
     sequence.blocks[index] = published;
   }
 }
@@ -263,7 +339,7 @@ void Scheduler::free_passed_blocks(Sequence& sequence) {
   for (std::int32_t i = std::max(sequence.num_passed_blocks, sequence.num_published_blocks); i < num_passed;
        ++i) {
     BlockId& block = sequence.blocks[static_cast<std::size_t>(i)];
-    blocks_.release(block);
+    release_block(*sequence.tenant, block);
     block = kTrashBlock;
   }
   sequence.num_passed_blocks = num_passed;
@@ -272,9 +348,33 @@ void Scheduler::free_passed_blocks(Sequence& sequence) {
 // Children before parents, see PrefixCache.
 void Scheduler::release_blocks(Sequence& sequence) {
   for (auto block = sequence.blocks.rbegin(); block != sequence.blocks.rend(); ++block)
-    if (*block != kTrashBlock) blocks_.release(*block);
+    if (*block != kTrashBlock) release_block(*sequence.tenant, *block);
   sequence.blocks.clear();
   sequence.num_passed_blocks = 0;
+}
+
+std::int32_t Scheduler::blocks_of_share(const std::string& tenant) const {
+  const auto named = options_.kv_shares.find(tenant);
+  const double share = named == options_.kv_shares.end() ? options_.kv_share : named->second;
+  return std::max(1, static_cast<std::int32_t>(share * blocks_.capacity()));
+}
+
+// A free block within the tenant's limit.
+std::optional<BlockId> Scheduler::take_block(Tenant& tenant) {
+  if (tenant.num_blocks >= tenant.most_blocks) return std::nullopt;
+  const std::optional<BlockId> block = blocks_.allocate();
+  if (block) ++tenant.num_blocks;
+  return block;
+}
+
+void Scheduler::share_block(Tenant& tenant, BlockId block) {
+  if (blocks_.num_references(block) == 0) ++tenant.num_blocks;
+  blocks_.share(block);
+}
+
+void Scheduler::release_block(Tenant& tenant, BlockId block) {
+  blocks_.release(block);
+  if (blocks_.num_references(block) == 0) --tenant.num_blocks;
 }
 
 Sequence* Scheduler::find(SequenceId id) const {
@@ -284,21 +384,30 @@ Sequence* Scheduler::find(SequenceId id) const {
 
 std::int32_t Scheduler::capacity_tokens() const { return blocks_.capacity() * prefix_cache_.block_size(); }
 
+std::int32_t Scheduler::capacity_tokens(const std::string& tenant) const {
+  return blocks_of_share(tenant) * prefix_cache_.block_size();
+}
+
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats;
-  stats.num_running = std::ssize(running_);
-  stats.num_waiting = std::ssize(waiting_);
   stats.num_preemptions = num_preemptions_;
   stats.num_prefix_queries = num_prefix_queries_;
   stats.num_prefix_hits = num_prefix_hits_;
   stats.num_blocks = blocks_.capacity();
   stats.num_used_blocks = blocks_.capacity() - blocks_.num_free();
   std::int64_t num_slots = 0, num_filled = 0;
-  for (const Sequence* sequence : running_) {
-    const std::int64_t freed = std::int64_t{sequence->num_freed_blocks()} * prefix_cache_.block_size();
-    const std::int64_t slots = std::ssize(sequence->blocks) * prefix_cache_.block_size() - freed;
-    num_slots += slots;
-    num_filled += std::min<std::int64_t>(slots, sequence->num_tokens() - freed);
+  for (const auto& [name, tenant] : tenants_.all()) {
+    for (const Sequence* sequence : tenant.running) {
+      const std::int64_t freed = std::int64_t{sequence->num_freed_blocks()} * prefix_cache_.block_size();
+      const std::int64_t slots = std::ssize(sequence->blocks) * prefix_cache_.block_size() - freed;
+      num_slots += slots;
+      num_filled += std::min<std::int64_t>(slots, sequence->num_tokens() - freed);
+    }
+    const auto num_running = std::ssize(tenant.running), num_waiting = std::ssize(tenant.waiting);
+    stats.num_running += num_running;
+    stats.num_waiting += num_waiting;
+    if (num_running + num_waiting > 0)
+      stats.tenants.push_back({name, num_running, num_waiting, tenant.num_blocks});
   }
   if (num_slots > 0)
     stats.fragmentation = 1 - static_cast<double>(num_filled) / static_cast<double>(num_slots);
@@ -319,7 +428,8 @@ std::optional<std::string> Scheduler::integrity_error(std::span<const BlockId> h
       if (!freed) ++num_holders[static_cast<std::size_t>(block)];
     }
     const bool running = sequence->status == SequenceStatus::kRunning;
-    if (running != running_.contains(sequence.get()) || running == waiting_.contains(sequence.get()))
+    if (running != sequence->tenant->running.contains(sequence.get()) ||
+        running == sequence->tenant->waiting.contains(sequence.get()))
       return name + " is not in the one queue of its status";
     const std::int32_t known = num_blocks_for(sequence->num_tokens(), prefix_cache_.block_size());
     const std::int32_t computed = num_blocks_for(sequence->num_computed_tokens, prefix_cache_.block_size());
@@ -330,8 +440,7 @@ std::optional<std::string> Scheduler::integrity_error(std::span<const BlockId> h
              " tokens computed";
     if (running) num_seats += sequence->num_seats;
   }
-  if (running_.size() + waiting_.size() != sequences_.size())
-    return "a queue holds a sequence that has ended";
+  if (auto error = tenant_error()) return error;
   if (num_seats != num_seats_taken_ || num_seats > options_.max_num_seqs)
     return std::to_string(num_seats) + " seats are held, counted as " + std::to_string(num_seats_taken_);
   for (BlockId block = 0; block < blocks_.num_blocks(); ++block)
@@ -339,6 +448,22 @@ std::optional<std::string> Scheduler::integrity_error(std::span<const BlockId> h
       return "block " + std::to_string(block) + " is held " +
              std::to_string(num_holders[static_cast<std::size_t>(block)]) + " times and has " +
              std::to_string(blocks_.num_references(block)) + " references";
+  return std::nullopt;
+}
+
+std::optional<std::string> Scheduler::tenant_error() const {
+  std::size_t num_queued = 0;
+  for (const auto& [name, tenant] : tenants_.all()) {
+    num_queued += tenant.running.size() + tenant.waiting.size();
+    std::set<BlockId> held;
+    for (const Sequence* sequence : tenant.running)
+      held.insert(sequence->blocks.begin(), sequence->blocks.end());
+    held.erase(kTrashBlock);
+    if (std::ssize(held) != tenant.num_blocks || tenant.num_blocks > tenant.most_blocks)
+      return "tenant '" + name + "' holds " + std::to_string(held.size()) + " blocks, counted as " +
+             std::to_string(tenant.num_blocks) + ", and may hold " + std::to_string(tenant.most_blocks);
+  }
+  if (num_queued != sequences_.size()) return "a queue holds a sequence that has ended";
   return std::nullopt;
 }
 

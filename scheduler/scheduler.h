@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -13,6 +13,7 @@
 
 #include "kvcache/prefix_cache.h"
 #include "scheduler/step_plan.h"
+#include "scheduler/tenants.h"
 
 namespace redline {
 
@@ -28,17 +29,28 @@ struct SchedulerOptions {
   /// A request one level of priority ahead goes before the `priority_head_start` that arrived last. Finite,
   /// so that every request's turn comes.
   std::int32_t priority_head_start = 1024;
+  /// Share of the pool that a tenant's sequences may hold, (0, 1]: of each, but for those named.
+  double kv_share = 1;
+  std::map<std::string, double> kv_shares = {};
+};
+
+/// Of a tenant that has sequences.
+struct TenantStats {
+  std::string name;
+  std::int64_t num_running = 0, num_waiting = 0;
+  std::int32_t num_blocks = 0;  // referenced by its sequences
 };
 
 struct SchedulerStats {
   std::int64_t num_running = 0;
   std::int64_t num_waiting = 0;
-  std::int64_t num_preemptions = 0;     // since the start
-  std::int64_t num_prefix_queries = 0;  // prompt tokens looked up, since the start
-  std::int64_t num_prefix_hits = 0;     // of them, found
-  std::int32_t num_used_blocks = 0;     // referenced by a sequence
-  std::int32_t num_blocks = 0;          // that can be used at all
-  double fragmentation = 0;             // of the slots in running sequences' tables, without a known token
+  std::int64_t num_preemptions = 0;       // since the start
+  std::int64_t num_prefix_queries = 0;    // prompt tokens looked up, since the start
+  std::int64_t num_prefix_hits = 0;       // of them, found
+  std::int32_t num_used_blocks = 0;       // referenced by a sequence
+  std::int32_t num_blocks = 0;            // that can be used at all
+  double fragmentation = 0;               // of the slots in running sequences' tables, without a known token
+  std::vector<TenantStats> tenants = {};  // by name
 };
 
 /// The outcome of Scheduler::add: a sequence, or why it can never run.
@@ -47,13 +59,18 @@ struct AddResult {
   std::string error = {};
 };
 
-/// Continuous batching. Sequences stand in one order: rank (arrival, moved by priority), then serial. A step
-/// holds one token of each running sequence that decodes, then chunks of running prompts, then of waiting
-/// ones as they are admitted, each in order and within the budget.
+/// Continuous batching. A tenant's sequences stand in one order: rank (arrival, moved by priority), then
+/// serial. A step holds one token of each running sequence that decodes, then chunks of running prompts, then
+/// of waiting ones as they are admitted, each in order and within the budget. Between tenants, the next chunk
+/// or admission is that of the one that has been served the fewest tokens (see Tenants): what two tenants are
+/// served while both are kept waiting differs by at most twice what max_num_seqs sequences compute from
+/// beginning to end.
 ///
-/// Memory: a sequence is admitted, in order, once blocks for all its known tokens are free, and takes them.
-/// So only decoding asks for more; where nothing is free, the last running sequence in order loses its blocks
-/// and waits again. Whoever stands first is never preempted, and finishes; then the next stands first.
+/// Memory: a sequence is admitted, in its turn, once blocks for all its known tokens are free, and takes
+/// them; nobody passes it unless its own tenant's limit is what it waits for. So only decoding asks for more.
+/// Where nothing is free, the tenant that holds the most blocks loses those of its last sequence in order,
+/// which waits again; a tenant at its own limit does so for itself. Of all that run, whoever stands first is
+/// never preempted, and finishes; then the next stands first.
 ///
 /// Where all layers have a window, a sequence gives up blocks as its window passes them, but for those that
 /// the prefix cache knows: whoever holds what follows holds them too. Only the first window's worth of tokens
@@ -92,6 +109,8 @@ class Scheduler {
   bool has_work() const { return !sequences_.empty(); }
   /// The most tokens that one sequence's cache can hold; the last token of a sequence needs no place.
   std::int32_t capacity_tokens() const;
+  /// The same within the tenant's share of the pool.
+  std::int32_t capacity_tokens(const std::string& tenant) const;
   SchedulerStats stats() const;
 
   /// The first violation found, or nothing: every block is referenced by exactly the tables that hold it
@@ -99,34 +118,36 @@ class Scheduler {
   std::optional<std::string> integrity_error(std::span<const BlockId> held_elsewhere = {}) const;
 
  private:
-  struct InOrder {
-    bool operator()(const Sequence* a, const Sequence* b) const {
-      return a->rank != b->rank ? a->rank < b->rank : a->serial < b->serial;
-    }
-  };
-  using Queue = std::set<Sequence*, InOrder>;
+  enum class Admission : std::uint8_t { kDone, kTenantIsFull, kPoolIsFull };
 
   void schedule_decodes(StepPlan& plan, std::int32_t& budget);
-  void schedule_prefills(StepPlan& plan, std::int32_t& budget);
-  void admit_waiting(StepPlan& plan, std::int32_t& budget);
+  void schedule_prompts(StepPlan& plan, std::int32_t& budget);
+  Admission admit(Sequence& sequence);
   void schedule_chunk(Sequence& sequence, StepPlan& plan, std::int32_t& budget);
-  bool provide_block(Sequence& sequence, StepPlan& plan);
-  bool allocate_prompt(Sequence& sequence);
+  std::vector<Sequence*> running_by_claim();
+  bool provide_block(Sequence& sequence, std::vector<Sequence*>& by_claim, StepPlan& plan);
+  Admission allocate_prompt(Sequence& sequence);
   void preempt(Sequence& sequence, StepPlan& plan);
   void publish(Sequence& sequence);
   void free_passed_blocks(Sequence& sequence);
   void release_blocks(Sequence& sequence);
 
+  std::int32_t blocks_of_share(const std::string& tenant) const;
+  std::optional<BlockId> take_block(Tenant& tenant);
+  void share_block(Tenant& tenant, BlockId block);
+  void release_block(Tenant& tenant, BlockId block);
+  std::optional<std::string> tenant_error() const;
+
   const SchedulerOptions options_;
   BlockAllocator& blocks_;
   PrefixCache& prefix_cache_;
-  std::int32_t watermark_blocks_ = 0;
 
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
   std::vector<std::unique_ptr<Sequence>> ended_;  // kept for the plan that may name them
-  Queue running_, waiting_;
+  Tenants tenants_;
   std::int32_t num_seats_taken_ = 0;
   bool step_in_flight_ = false;
+  bool admits_ = true;  // in the step being planned
   std::int64_t num_arrivals_ = 0, num_serials_ = 0;
   std::int64_t num_preemptions_ = 0, num_prefix_queries_ = 0, num_prefix_hits_ = 0;
 };

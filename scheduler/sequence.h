@@ -11,6 +11,7 @@
 namespace redline {
 
 using SequenceId = std::int64_t;
+struct Tenant;
 
 /// What the scheduler needs to know of a request.
 struct SequenceSpec {
@@ -18,8 +19,9 @@ struct SequenceSpec {
   std::vector<std::int32_t> prompt = {};  // at least one token
   std::int32_t max_num_tokens = 0;        // prompt and generated together, more than the prompt
   std::int32_t n = 1;                     // answers: this sequence and the n - 1 to be forked from it
-  std::int32_t priority = 0;              // lower runs first
-  std::string cache_salt = {};            // only sequences of the same salt share cached prefixes
+  std::int32_t priority = 0;              // lower runs first among the tenant's
+  std::string tenant = {};                // whose it is
+  std::string cache_salt = {};            // only a tenant's sequences of the same salt share cached prefixes
   bool use_prefix_cache = true;
 };
 
@@ -32,11 +34,12 @@ struct Sequence {
   std::int32_t num_prompt_tokens = 0;
   std::int32_t max_num_tokens = 0;
   std::int32_t priority = 0;
-  std::string cache_salt;
+  Tenant* tenant = nullptr;  // the scheduler's account
+  std::string cache_salt;    // the tenant's name and the salt
   bool use_prefix_cache = true;
   std::optional<SequenceId> forked_from;
 
-  // Order: by rank, then by serial.
+  // Order: see InOrder.
   std::int64_t rank = 0;
   std::int64_t serial = 0;
 

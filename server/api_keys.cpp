@@ -34,4 +34,10 @@ std::optional<std::string> ApiKeys::tenant_of(std::string_view key) const {
   return found->tenant;
 }
 
+std::set<std::string> ApiKeys::tenants() const {
+  std::set<std::string> tenants;
+  for (const Key& key : keys_) tenants.insert(key.tenant);
+  return tenants;
+}
+
 }  // namespace redline::server

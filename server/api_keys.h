@@ -3,6 +3,7 @@
 
 #include <array>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,8 @@ class ApiKeys {
   bool empty() const { return keys_.empty(); }
   /// Whose key this is.
   std::optional<std::string> tenant_of(std::string_view key) const;
+  /// Everybody who has a key.
+  std::set<std::string> tenants() const;
 
  private:
   using Hash = std::array<unsigned char, 32>;

@@ -19,11 +19,13 @@ double seconds(std::int64_t ns) { return static_cast<double>(ns) * 1e-9; }
 TenantTotals& AnswerTotals::of_tenant(const std::string& tenant) {
   const auto found = tenants.find(tenant);
   if (found != tenants.end()) return found->second;
-  return tenants[tenants.size() < kMaxTenants ? tenant : "other"];
+  return tenants[tenants.size() < kMaxTenants ? tenant : kOther];
 }
 
 CallMeter::CallMeter(AnswerTotals& totals, std::string tenant)
-    : totals_(totals), tenant_(std::move(tenant)), arrival_ns_(now_ns()) {}
+    : totals_(totals), tenant_(std::move(tenant)), arrival_ns_(now_ns()) {
+  totals_.of_tenant(tenant_);  // from now on it has a label
+}
 
 CallMeter::~CallMeter() {
   if (!generation_) return;

@@ -34,6 +34,7 @@ struct AnswerTotals {
 
   /// At most so many tenants have a place of their own; "other" is that of all who come later.
   static constexpr std::size_t kMaxTenants = 64;
+  static constexpr const char* kOther = "other";
   std::map<std::string, TenantTotals> tenants;
   TenantTotals& of_tenant(const std::string& tenant);
 };

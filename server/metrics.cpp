@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -159,6 +160,26 @@ void add_engine(MetricsPage& page, const EngineStats& stats) {
   page.single("redline_prefix_cache_hits_total", "counter", "Prompt tokens found.", stats.prefix_hit_tokens);
 }
 
+// Of every tenant that has a label; "other" is the sum of the rest.
+void add_tenants(MetricsPage& page, const EngineStats& stats, const AnswerTotals& answers) {
+  const struct {
+    const char *name, *help;
+    std::int64_t TenantUse::*use;
+  } kUses[] = {
+      {"redline_tenant_requests_running", "Sequences that run, by tenant.", &TenantUse::num_running},
+      {"redline_tenant_requests_waiting", "Sequences that wait, by tenant.", &TenantUse::num_waiting},
+      {"redline_tenant_kv_blocks", "Blocks of the cache that running sequences hold, by tenant.",
+       &TenantUse::num_blocks}};
+  for (const auto& each : kUses) {
+    std::map<std::string, std::int64_t> sums;
+    for (const auto& [tenant, totals] : answers.tenants) sums[tenant] = 0;
+    for (const TenantUse& tenant : stats.tenants)
+      sums[sums.contains(tenant.name) ? tenant.name : AnswerTotals::kOther] += tenant.*each.use;
+    page.begin(each.name, "gauge", each.help);
+    for (const auto& [tenant, sum] : sums) page.sample({{"tenant", tenant}}, sum);
+  }
+}
+
 void add_answers(MetricsPage& page, const AnswerTotals& answers) {
   page.single("redline_prompt_tokens_total", "counter", "Tokens of prompts that got an answer's first token.",
               answers.num_prompt_tokens);
@@ -235,6 +256,7 @@ std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, 
   add_health(page, health);
   page.histogram("redline_iteration_tokens", "Tokens that a step computes.", reading.iteration_tokens);
   add_engine(page, stats);
+  add_tenants(page, stats, answers);
   add_answers(page, answers);
   if (options.vllm_alias) add_vllm_successes(page, options.model_name, answers);
   return std::move(page).text();

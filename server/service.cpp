@@ -97,6 +97,18 @@ void Service::find_chat_forms() {
       add(marker, served_.reasoning_tokens);
 }
 
+void Service::check_queue_of(const std::string& tenant) const {
+  const auto named = options_.tenants_max_waiting.find(tenant);
+  const std::int64_t most =
+      named == options_.tenants_max_waiting.end() ? options_.tenant_max_waiting : named->second;
+  const std::int64_t num_waiting = most > 0 ? engine_.num_waiting(tenant) : 0;
+  if (most > 0 && num_waiting >= most)
+    throw ApiError(429,
+                   std::to_string(num_waiting) + " requests of tenant " + tenant + " wait; beyond " +
+                       std::to_string(most) + " no more are taken",
+                   "", "tenant_queue_full");
+}
+
 asio::awaitable<Call> Service::read_call(const HttpRequest& request) const {
   const Json body = parse_body(request.body);
   co_return request.path == "/v1/chat/completions" ? parse_chat(body, served_)
@@ -115,12 +127,13 @@ asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) 
   if (num_calls_ >= options_.max_queue)
     throw ApiError(429, std::to_string(num_calls_) + " calls are under way, the most there may be", "",
                    "queue_full");
+  check_queue_of(tenant);
   std::optional<Generation> generation;
   const CallCount count(num_calls_);
   CallMeter call_meter(answers_, tenant);
   Call call = co_await asio::co_spawn(readers_, read_call(exchange.request()), asio::use_awaitable);
-  // What a tenant has cached, another must not find: it would tell him what was asked.
-  for (Request& each : call.requests) each.cache_salt = tenant;
+  check_queue_of(tenant);  // others may have come while this one was read
+  for (Request& each : call.requests) each.tenant = tenant;
   try {
     generation.emplace(exchange.executor(), engine_, call.requests);
   } catch (const std::invalid_argument& error) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,7 +26,11 @@ namespace redline::server {
 struct ServiceOptions {
   std::vector<std::string> model_names;  // at least one: what clients may call the model
   std::string tool_call_parser = "auto", reasoning_parser = "auto";  // chat_form.h
-  std::int64_t max_queue = 1024;           // calls at a time beyond which 429 is answered
+  std::int64_t max_queue = 1024;  // calls at a time beyond which 429 is answered
+  /// Requests of a tenant that may wait for their first step; a call that comes then gets 429. Of each tenant
+  /// (0: any number), but for those named.
+  std::int64_t tenant_max_waiting = 0;
+  std::map<std::string, std::int64_t> tenants_max_waiting = {};
   DType kv_dtype = DType::kBF16;           // the engine's
   MetricsOptions metrics;                  // but for what the engine knows
   std::shared_ptr<DeviceSensors> sensors;  // null: there are none
@@ -62,6 +67,8 @@ class Service {
 
  private:
   void find_chat_forms();
+  /// Throws where the tenant has as many requests waiting as it may.
+  void check_queue_of(const std::string& tenant) const;
   asio::awaitable<Call> read_call(const HttpRequest& request) const;
   asio::awaitable<void> answer(Exchange& exchange, const Call& call, Generation& generation,
                                CallMeter& call_meter);

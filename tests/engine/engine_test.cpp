@@ -132,10 +132,15 @@ TEST(Engine, ResultsAreBitIdenticalWhateverTheCircumstances) {
       if (trial >= 2) {  // about 20 blocks of 16: preemption
         options.max_context = 0;
         options.kv_memory_bytes = 20 * 16 * 2 * 32 * 2 * 2;
+        options.tenant_kv_shares = {{"a", 0.7}};
       }
       Engine engine(tiny_model(dtype, 1 + trial % 3, config), options);
       std::vector<std::unique_ptr<Stream>> streams;
-      for (const Request& request : requests) streams.push_back(engine.submit(request));
+      for (std::size_t i = 0; i < requests.size(); ++i) {
+        Request request = requests[i];
+        if (trial >= 3) request.tenant = std::vector{"", "a", "b"}[i % 3];
+        streams.push_back(engine.submit(request));
+      }
       for (std::size_t i = 0; i < requests.size(); ++i)
         EXPECT_EQ(collect(*streams[i])[0], expected[i])
             << "seed " << seed << ", request " << i << ", trial " << trial << ", " << name(dtype);
@@ -203,6 +208,37 @@ TEST(Engine, APrefixIsComputedOnceAndCountedAsCached) {
   const auto third = engine.submit(salted);
   EXPECT_EQ(collect(*third)[0], expected);
   EXPECT_EQ(third->usage().cached_tokens, 0);
+}
+
+TEST(Engine, TenantsQueueAndLimitsAreTold) {
+  EngineOptions options = small_options();
+  options.max_sequences = 1;
+  options.max_context = 500;
+  options.kv_memory_bytes = 41 * 16 * 2 * 32 * 2 * 2;  // 40 blocks of 16, and the trash block
+  options.tenant_kv_shares = {{"small", 0.1}};
+  Engine engine(tiny_model(), options);
+  Request request = request_of(random_tokens(60, 8, 211), 300);
+  const auto running = engine.submit(request);
+  ASSERT_TRUE(running->next());
+  request.tenant = "small";
+  std::vector<std::unique_ptr<Stream>> waiting;
+  for (int i = 0; i < 3; ++i) waiting.push_back(engine.submit(request));
+  EXPECT_EQ(engine.num_waiting("small"), 3);
+  EXPECT_EQ(engine.num_waiting(""), 0);
+  waiting[0].reset();
+  running->abort();
+  EXPECT_EQ(collect(*waiting[1])[0].tokens.size(), 5u) << "of 65 positions four blocks and the last token";
+  EXPECT_EQ(collect(*waiting[2])[0].tokens.size(), 5u);
+  EXPECT_EQ(engine.num_waiting("small"), 0);
+  request.prompt = random_tokens(65, 8, 211);
+  try {
+    engine.submit(request);
+    FAIL() << "it fits no share of four blocks";
+  } catch (const std::invalid_argument& error) {
+    EXPECT_STREQ(error.what(),
+                 "the prompt has 65 tokens, the tenant's share of the cache holds 65 with one generated "
+                 "token at least");
+  }
 }
 
 TEST(Engine, RequestsSharesSumToTheSteps) {

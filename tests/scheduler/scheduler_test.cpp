@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <initializer_list>
+#include <string>
 #include <utility>
 
 namespace redline {
@@ -15,15 +17,19 @@ struct Fixture {
       : blocks(num_blocks + 1), cache(blocks, block_size), scheduler(options, blocks, cache) {}
 
   Sequence& add(SequenceId id, Tokens prompt, std::int32_t max_new, std::int32_t priority = 0,
-                std::int32_t n = 1) {
+                std::int32_t n = 1, const std::string& tenant = {}) {
     const auto max_num_tokens = static_cast<std::int32_t>(prompt.size()) + max_new;
     return *scheduler
                 .add({.id = id,
                       .prompt = std::move(prompt),
                       .max_num_tokens = max_num_tokens,
                       .n = n,
-                      .priority = priority})
+                      .priority = priority,
+                      .tenant = tenant})
                 .sequence;
+  }
+  Sequence& add_of(const std::string& tenant, SequenceId id, Tokens prompt, std::int32_t max_new) {
+    return add(id, std::move(prompt), max_new, 0, 1, tenant);
   }
 
   // Schedules and commits; every sequence with logits gets its own id as the next token. Returns the step as
@@ -290,6 +296,103 @@ TEST(Scheduler, BlocksThatThePrefixCacheKnowsAreKeptBehindTheWindow) {
   f.scheduler.abort(1);
   f.scheduler.abort(2);
   EXPECT_EQ(f.blocks.num_free(), f.blocks.capacity());
+}
+
+TEST(Scheduler, ATenantThatFloodsLetsAnotherPassAsSoonAsThereIsASeat) {
+  Fixture f({.max_num_seqs = 2}, 40);
+  for (SequenceId id = 1; id <= 10; ++id) f.add_of("flood", id, {1, 1}, 3);
+  EXPECT_EQ(f.step(), (Step{{1, 2}, {2, 2}}));
+  f.add_of("other", 11, {1, 1}, 3);
+  while (f.scheduler.find(1)) f.step();
+  EXPECT_EQ(f.step(), (Step{{11, 2}, {3, 2}}));
+}
+
+TEST(Scheduler, TenantsTakeTurnsByTokensNotByRequests) {
+  Fixture f({.max_num_batched_tokens = 8, .max_num_seqs = 8, .enable_prefix_cache = false}, 40);
+  for (SequenceId id = 1; id <= 2; ++id) f.add_of("long", id, Tokens(16, 1), 1);
+  for (SequenceId id = 11; id <= 20; ++id) f.add_of("short", id, Tokens(4, 1), 1);
+  EXPECT_EQ(f.step(), (Step{{1, 8}}));
+  EXPECT_EQ(f.step(), (Step{{11, 4}, {12, 4}}));
+  EXPECT_EQ(f.step(), (Step{{1, 8}}));
+  EXPECT_EQ(f.step(), (Step{{13, 4}, {14, 4}}));
+}
+
+TEST(Scheduler, ATenantGetsNoCreditForATimeInWhichItAskedForNothing) {
+  Fixture f({.max_num_batched_tokens = 4, .max_num_seqs = 4, .enable_prefix_cache = false}, 40);
+  SequenceId next = 1;
+  const auto flood = [&](const std::string& tenant) {
+    for (int i = 0; i < 4; ++i) f.add_of(tenant, next++, Tokens(4, 1), 1);
+  };
+  for (int i = 0; i < 20; ++i) flood("early");
+  for (int i = 0; i < 40; ++i) f.step();
+  flood("late");
+  std::string turns;
+  for (int i = 0; i < 6; ++i) {
+    f.last = f.scheduler.schedule();
+    turns += f.last.sequences[0].sequence->id > 80 ? 'l' : 'e';
+    f.scheduler.commit(f.last);
+    f.scheduler.finish(*f.last.sequences[0].sequence);
+  }
+  EXPECT_EQ(std::ranges::count(turns, 'l'), 3) << turns;
+}
+
+TEST(Scheduler, ATenantAtItsLimitOfBlocksWaitsAndOthersPassIt) {
+  Fixture f({.watermark = 0, .kv_shares = {{"small", 0.4}}}, 10);  // four blocks
+  f.add_of("small", 1, Tokens(8, 1), 2);
+  f.add_of("small", 2, Tokens(12, 2), 2);
+  f.add_of("large", 3, Tokens(20, 3), 2);
+  EXPECT_EQ(f.step(), (Step{{1, 8}, {3, 20}}));
+  while (f.scheduler.find(1)) f.step();
+  EXPECT_EQ(f.step().back(), (std::pair<SequenceId, std::int32_t>{2, 12}));
+}
+
+TEST(Scheduler, ATenantThatGrowsBeyondItsLimitPreemptsItselfAlone) {
+  Fixture f({.enable_prefix_cache = false, .watermark = 0, .kv_shares = {{"small", 0.3}}}, 10);  // three
+  f.add_of("other", 3, Tokens(7, 3), 9);
+  f.add_of("small", 1, Tokens(7, 1), 5);
+  f.add_of("small", 2, Tokens(4, 2), 5);
+  EXPECT_EQ(f.step().size(), 3u);
+  f.step();
+  ASSERT_EQ(f.last.preempted.size(), 1u);
+  EXPECT_EQ(f.last.preempted[0]->id, 2) << "its fifth token would be the tenant's fourth block";
+  while (f.scheduler.find(1)) {
+    f.step();
+    EXPECT_TRUE(f.last.preempted.empty());
+  }
+  while (f.scheduler.has_work()) f.step();
+  EXPECT_EQ(f.blocks.num_free(), f.blocks.capacity());
+}
+
+TEST(Scheduler, ARequestThatNeverFitsItsTenantsLimitIsRejectedWithBothNumbers) {
+  Fixture f({.kv_share = 0.5, .kv_shares = {{"large", 1}}}, 10);
+  SequenceSpec spec{.id = 1, .prompt = Tokens(20, 1), .max_num_tokens = 22, .tenant = "any"};
+  const AddResult refused = f.scheduler.add(spec);
+  EXPECT_NE(refused.error.find("21"), std::string::npos) << refused.error;
+  EXPECT_NE(refused.error.find("20"), std::string::npos) << refused.error;
+  spec.tenant = "large";
+  EXPECT_NE(f.scheduler.add(spec).sequence, nullptr);
+}
+
+TEST(Scheduler, PreemptionTakesFromTheTenantThatHoldsTheMost) {
+  Fixture f({.enable_prefix_cache = false, .watermark = 0}, 6);
+  f.add_of("a", 1, Tokens(4, 1), 20);  // grows by the second step
+  f.add_of("b", 2, Tokens(7, 2), 9);
+  f.add_of("c", 3, Tokens(10, 3), 9);
+  EXPECT_EQ(f.step().size(), 3u);  // one, two and three blocks: all
+  f.step();
+  ASSERT_EQ(f.last.preempted.size(), 1u);
+  EXPECT_EQ(f.last.preempted[0]->id, 3);
+}
+
+TEST(Scheduler, TenantsShareNoPrefixesWhateverTheirSalt) {
+  Fixture f({}, 20);
+  f.add_of("a", 1, Tokens(8, 1), 1);
+  f.step();
+  const Sequence& other = f.add_of("b", 2, Tokens(8, 1), 1);
+  const Sequence& same = f.add_of("a", 3, Tokens(8, 1), 1);
+  f.step();
+  EXPECT_EQ(other.num_cached_tokens, 0);
+  EXPECT_EQ(same.num_cached_tokens, 4);
 }
 
 }  // namespace

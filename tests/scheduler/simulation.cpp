@@ -28,7 +28,11 @@ std::uint64_t extend(std::uint64_t prefix, std::int32_t token) {
   return mix(prefix, static_cast<std::uint32_t>(token));
 }
 
-std::uint64_t digest_of_salt(const std::string& salt) { return mix(salt.size(), salt.empty() ? 0 : 1); }
+std::uint64_t digest_of_salt(const std::string& tenant, const std::string& salt) {
+  std::uint64_t digest = mix(tenant.size(), salt.size());
+  for (const char c : tenant + salt) digest = extend(digest, c);
+  return digest;
+}
 
 std::uint64_t constant_hash(std::uint64_t, std::span<const std::int32_t>) { return 1; }
 std::uint64_t two_bit_hash(std::uint64_t parent, std::span<const std::int32_t> tokens) {
@@ -40,7 +44,7 @@ std::uint64_t two_bit_hash(std::uint64_t parent, std::span<const std::int32_t> t
 SimulationTally& SimulationTally::operator+=(const SimulationTally& o) {
   steps += o.steps, tokens += o.tokens, recomputed_tokens += o.recomputed_tokens, hit_tokens += o.hit_tokens;
   preemptions += o.preemptions, block_copies += o.block_copies, freed_blocks += o.freed_blocks,
-      completed += o.completed, aborted += o.aborted;
+      steps_at_limit += o.steps_at_limit, completed += o.completed, aborted += o.aborted;
   failed += o.failed, rejected += o.rejected, forks += o.forks, trace = mix(trace, o.trace);
   return *this;
 }
@@ -64,6 +68,8 @@ Simulation::Simulation(std::uint64_t seed) : random_{mix(seed, 1)} {
   options_.watermark = r.below(3) * 0.1;
   options_.priority_head_start = r.between(0, 6);
   options_.window = r.chance(30) ? r.between(2, 20) : 0;
+  if (r.chance(30)) options_.kv_share = r.between(2, 10) * 0.1;
+  if (r.chance(30)) options_.kv_shares["a"] = r.between(2, 10) * 0.1;
   const PrefixHash hashes[] = {prefix_hash, two_bit_hash, constant_hash};
   const std::int32_t num_blocks = 1 + r.between(1, r.chance(70) ? 12 : 40);
   blocks_ = std::make_unique<BlockAllocator>(num_blocks);
@@ -79,10 +85,13 @@ void Simulation::plan_arrivals() {
   for (auto& text : texts)
     for (int i = 0; i < 24; ++i) text.push_back(r.below(alphabet_));
   arrivals_.resize(static_cast<std::size_t>(r.between(1, 16)));
-  const std::int32_t capacity = scheduler_->capacity_tokens();
+  const char* const tenants[] = {"", "a", "b"};
+  const std::int32_t num_tenants = r.between(1, 3);
   for (Arrival& arrival : arrivals_) {
     arrival.step = r.chance(40) ? 0 : r.below(kLastArrivalStep);
     SequenceSpec& spec = arrival.spec;
+    spec.tenant = tenants[r.below(num_tenants)];
+    const std::int32_t capacity = blocks_of_share(spec.tenant) * block_size_;
     const auto& text = texts[static_cast<std::size_t>(r.below(2))];
     spec.prompt.assign(text.begin(), text.begin() + r.between(1, std::min(24, capacity)));
     for (int i = r.below(4); i > 0; --i) spec.prompt.push_back(r.below(alphabet_));
@@ -91,7 +100,7 @@ void Simulation::plan_arrivals() {
     spec.max_num_tokens = num_prompt_tokens + r.between(1, r.chance(95) ? room : 2 * room);
     spec.n = r.chance(25) ? r.between(1, std::min(4, options_.max_num_seqs + 1)) : 1;
     spec.priority = r.between(-1, 1);
-    spec.cache_salt = r.chance(25) ? "tenant" : "";
+    spec.cache_salt = r.chance(25) ? "a" : "";
     spec.use_prefix_cache = r.chance(90);
   }
   std::ranges::stable_sort(arrivals_, {}, &Arrival::step);
@@ -112,6 +121,7 @@ SimulationTally Simulation::run() {
     const StepPlan plan = scheduler_->schedule();
     check_plan(plan);
     check_conservation();
+    check_shares();
     abort_some();
     if (!plan.empty()) execute(plan);
     check_conservation();
@@ -126,12 +136,14 @@ SimulationTally Simulation::run() {
 void Simulation::submit(SequenceSpec spec) {
   spec.id = next_id_++;
   const std::int32_t most_seqs = std::min(options_.max_num_seqs, options_.max_num_batched_tokens);
-  const bool fits = spec.max_num_tokens - 1 <= blocks_->capacity() * block_size_ && spec.n <= most_seqs;
+  const bool fits =
+      spec.max_num_tokens - 1 <= blocks_of_share(spec.tenant) * block_size_ && spec.n <= most_seqs;
   Answer answer{.arrival = num_accepted_,
                 .priority = spec.priority,
                 .n = spec.n,
                 .num_prompt_tokens = static_cast<std::int32_t>(spec.prompt.size()),
                 .max_num_tokens = spec.max_num_tokens,
+                .tenant = spec.tenant,
                 .salt = spec.cache_salt,
                 .tokens = spec.prompt};
   const SequenceId id = spec.id;
@@ -143,7 +155,7 @@ void Simulation::submit(SequenceSpec spec) {
   }
   ++num_accepted_;
   answer.sequence = added.sequence;
-  std::uint64_t digest = digest_of_salt(answer.salt);
+  std::uint64_t digest = digest_of_salt(answer.tenant, answer.salt);
   for (const std::int32_t token : answer.tokens) answer.digests.push_back(digest = extend(digest, token));
   answers_.emplace(id, std::move(answer));
 }
@@ -225,24 +237,53 @@ void Simulation::check_plan(const StepPlan& plan) {
               "while the budget lasts, everybody who runs takes part");
 }
 
-// Everybody admitted in this step comes before everybody who still waits, and whoever came first of all was
-// not preempted.
+// Everybody admitted in this step comes before everybody of the same tenant who still waits, and whoever came
+// first of those that ran was not preempted.
 void Simulation::check_order(const StepPlan& plan) const {
+  struct Ends {
+    const Answer *last_admitted = nullptr, *first_waiting = nullptr;
+  };
+  std::map<std::string, Ends> tenants;
   const Answer* first = nullptr;
-  const Answer* last_admitted = nullptr;
-  const Answer* first_waiting = nullptr;
   for (const auto& [id, answer] : answers_) {
+    auto& [last_admitted, first_waiting] = tenants[answer.tenant];
     const bool waits = answer.sequence->status == SequenceStatus::kWaiting;
-    if (!first || comes_before(answer, *first)) first = &answer;
+    if (!answer.waiting && (!first || comes_before(answer, *first))) first = &answer;
     if (waits && (!first_waiting || comes_before(answer, *first_waiting))) first_waiting = &answer;
     if (!waits && answer.waiting && (!last_admitted || comes_before(*last_admitted, answer)))
       last_admitted = &answer;
   }
-  require(!last_admitted || !first_waiting || comes_before(*last_admitted, *first_waiting),
-          "admission keeps the order");
+  for (const auto& [name, ends] : tenants)
+    require(
+        !ends.last_admitted || !ends.first_waiting || comes_before(*ends.last_admitted, *ends.first_waiting),
+        "admission keeps the order");
   if (held_.empty())
     for (const Sequence* sequence : plan.preempted)
       require(sequence != first->sequence, "who stands first is never preempted");
+}
+
+std::int32_t Simulation::blocks_of_share(const std::string& tenant) const {
+  const auto named = options_.kv_shares.find(tenant);
+  const double share = named == options_.kv_shares.end() ? options_.kv_share : named->second;
+  return std::max(1, static_cast<std::int32_t>(share * blocks_->capacity()));
+}
+
+// No tenant's sequences refer to more blocks than its share, nor two tenants' to the same.
+void Simulation::check_shares() {
+  std::map<std::string, std::set<BlockId>> held;
+  std::size_t num_held = 0;
+  std::set<BlockId> all;
+  for (const auto& [id, answer] : answers_)
+    held[answer.tenant].insert(answer.sequence->blocks.begin(), answer.sequence->blocks.end());
+  for (auto& [tenant, blocks] : held) {
+    blocks.erase(kTrashBlock);
+    num_held += blocks.size();
+    all.insert(blocks.begin(), blocks.end());
+    const std::int32_t most = blocks_of_share(tenant);
+    require(std::ssize(blocks) <= most, "a tenant keeps its share of the blocks");
+    if (std::ssize(blocks) == most && most < blocks_->capacity()) ++tally_.steps_at_limit;
+  }
+  require(num_held == all.size(), "no block is two tenants'");
 }
 
 std::uint64_t& Simulation::cell(const Sequence& sequence, std::int32_t position) {
@@ -352,7 +393,7 @@ void Simulation::append(Answer& answer) {
 }
 
 void Simulation::end(Answer& answer) {
-  std::uint64_t digest = digest_of_salt(answer.salt);
+  std::uint64_t digest = digest_of_salt(answer.tenant, answer.salt);
   for (std::size_t i = 0; i < answer.tokens.size(); ++i) {
     if (i >= static_cast<std::size_t>(answer.num_prompt_tokens))
       require(answer.tokens[i] == next_token(answer, digest), "an answer's tokens are those it has alone");

@@ -15,7 +15,8 @@ namespace redline {
 /// What a run did, so that a test can tell that it was no idle one.
 struct SimulationTally {
   std::int64_t steps = 0, tokens = 0, recomputed_tokens = 0, hit_tokens = 0, preemptions = 0,
-               block_copies = 0, freed_blocks = 0;
+               block_copies = 0, freed_blocks = 0,
+               steps_at_limit = 0;  // times a tenant, limited, held all its blocks
   std::int64_t completed = 0, aborted = 0, failed = 0, rejected = 0, forks = 0;
   std::uint64_t trace = 0;  // digest of every plan
   SimulationTally& operator+=(const SimulationTally& other);
@@ -25,10 +26,10 @@ struct SimulationTally {
 /// - what a step reads for a sequence is that sequence's own prefix and salt, at every position;
 /// - a step writes only blocks that its sequence holds alone and the prefix cache does not know;
 /// - blocks, references, queues and seats are conserved;
-/// - a plan keeps its limits, admission keeps the order, and who stands first is never preempted;
+/// - a plan keeps its limits, and a tenant its share of the blocks;
+/// - admission keeps a tenant's order, and who stands first of all that run is never preempted;
 /// - every step makes progress for all who run, as far as its budget goes, and everything ends within a
-/// bounded
-///   number of steps;
+///   bounded number of steps;
 /// - every request ends once, with the tokens that it would have had alone;
 /// - tokens said to be recomputed are those that were in the cache before.
 class Simulation {
@@ -53,7 +54,7 @@ class Simulation {
     std::int32_t branch = 0;  // which of the n
     std::int32_t n = 1;
     std::int32_t num_prompt_tokens = 0, max_num_tokens = 0;
-    std::string salt;
+    std::string tenant, salt;
     std::vector<std::int32_t> tokens;
     std::vector<std::uint64_t> digests = {};  // of each prefix of tokens, salted
     std::int32_t num_ever_in_cache = 0;
@@ -82,6 +83,8 @@ class Simulation {
   void append(Answer& answer);
   void end(Answer& answer);
   void check_conservation() const;
+  void check_shares();
+  std::int32_t blocks_of_share(const std::string& tenant) const;
 
   std::int32_t next_token(const Answer& answer, std::uint64_t digest) const;
   std::uint64_t& cell(const Sequence& sequence, std::int32_t position);

@@ -57,6 +57,7 @@ TEST(Simulation, EverySeedKeepsEveryPromise) {
   EXPECT_GT(sum.block_copies, n / 8);
   EXPECT_GT(sum.forks, n / 8);
   EXPECT_GT(sum.freed_blocks, n / 8);
+  EXPECT_GT(sum.steps_at_limit, n / 4);
   EXPECT_GT(sum.aborted, n / 4);
   EXPECT_GT(sum.failed, n / 8);
   EXPECT_GT(sum.rejected, n / 8);

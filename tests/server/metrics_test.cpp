@@ -123,6 +123,12 @@ TEST_F(MetricsText, TenantsBeyondThoseThatHaveAPlaceShareOne) {
   EXPECT_EQ(answers_.tenants.size(), AnswerTotals::kMaxTenants + 1);
   EXPECT_EQ(value("redline_tenant_requests_total{tenant=\"tenant 3\"}"), "11");
   EXPECT_EQ(value("redline_tenant_requests_total{tenant=\"other\"}"), std::to_string(100'000 - 64));
+  stats_.tenants = {{"tenant 3", 1, 5, 7}, {"tenant 70", 2, 6, 8}, {"tenant 99", 3, 7, 9}};
+  EXPECT_EQ(value("redline_tenant_requests_running{tenant=\"tenant 3\"}"), "1");
+  EXPECT_EQ(value("redline_tenant_requests_waiting{tenant=\"tenant 4\"}"), "0");
+  EXPECT_EQ(value("redline_tenant_requests_waiting{tenant=\"other\"}"), "13");
+  EXPECT_EQ(value("redline_tenant_kv_blocks{tenant=\"other\"}"), "17");
+  EXPECT_EQ(value("redline_tenant_kv_blocks{tenant=\"tenant 70\"}"), "");
 }
 
 TEST_F(MetricsText, VllmsNamesShowTheSameNumbersWhereAskedFor) {

@@ -1,12 +1,17 @@
 // redline serve: an OpenAI-compatible server for one model.
+#include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -28,7 +33,7 @@ struct ServeFlags {
   std::string model, host = "127.0.0.1", api_key_file, metrics_alias;
   std::string unix_path, certificate_file, key_file;
   std::string tool_call_parser = "auto", reasoning_parser = "auto";
-  std::vector<std::string> names, api_keys;
+  std::vector<std::string> names, api_keys, tenant_max_waiting, tenant_kv_share;
   std::string cors_origin = "*";
   std::int32_t port = 8000, max_queue = 1024, drain_timeout_s = 30, watchdog_s = 120;
   ModelFlags model_flags;
@@ -50,6 +55,55 @@ server::ApiKeys keys_of(const ServeFlags& flags) {
     if (keys.empty()) throw std::runtime_error(flags.api_key_file + ": holds no key");
   }
   return keys;
+}
+
+// Limits of tenants, each [NAME=]VALUE: of the one named, or of all others.
+template <typename Number>
+struct TenantLimits {
+  Number each;
+  std::map<std::string, Number> named = {};
+};
+
+template <typename Number>
+TenantLimits<Number> limits_of(const char* flag, const std::vector<std::string>& texts,
+                               const std::set<std::string>& tenants, TenantLimits<Number> limits,
+                               Number most) {
+  for (const std::string& text : texts) {
+    const std::size_t equals = text.find('=');
+    const std::string name = equals == std::string::npos ? "" : text.substr(0, equals);
+    const std::string number = text.substr(equals == std::string::npos ? 0 : equals + 1);
+    Number value = 0;
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+    if (error != std::errc() || end != number.data() + number.size() || !(value > 0 && value <= most))
+      throw UsageError(std::string(flag) + ": '" + text + "' is not [NAME=]NUMBER with a number above 0, " +
+                       std::to_string(most) + " at most");
+    if (equals == std::string::npos)
+      limits.each = value;
+    else if (!tenants.contains(name))
+      throw UsageError(std::string(flag) + ": no key is of a tenant '" + name + "'");
+    else
+      limits.named[name] = value;
+  }
+  return limits;
+}
+
+// Where there are several tenants, none fills the queue alone.
+TenantLimits<std::int64_t> waiting_limits(const ServeFlags& flags) {
+  const std::set<std::string> tenants = keys_of(flags).tenants();
+  const auto num_tenants = static_cast<std::int64_t>(tenants.size());
+  const std::int64_t otherwise =
+      num_tenants > 1 ? std::max<std::int64_t>(1, flags.max_queue / num_tenants) : 0;
+  return limits_of<std::int64_t>("--tenant-max-waiting", flags.tenant_max_waiting, tenants, {otherwise},
+                                 1 << 30);
+}
+
+EngineOptions engine_options(const ServeFlags& flags) {
+  EngineOptions options = flags.cache.options;
+  const auto shares =
+      limits_of<double>("--tenant-kv-share", flags.tenant_kv_share, keys_of(flags).tenants(), {1}, 1);
+  options.tenant_kv_share = shares.each;
+  options.tenant_kv_shares = shares.named;
+  return options;
 }
 
 server::HttpAddress address_of(const ServeFlags& flags) {
@@ -123,6 +177,9 @@ server::ServiceOptions service_options(const ServeFlags& flags) {
   options.model_names = flags.names.empty() ? std::vector{model_name(flags.model)} : flags.names;
   options.max_queue = flags.max_queue;
   options.kv_dtype = flags.cache.options.kv_dtype;
+  const auto waiting = waiting_limits(flags);
+  options.tenant_max_waiting = waiting.each;
+  options.tenants_max_waiting = waiting.named;
   options.tool_call_parser = flags.tool_call_parser;
   options.reasoning_parser = flags.reasoning_parser;
   if (!flags.metrics_alias.empty() && flags.metrics_alias != "vllm")
@@ -136,11 +193,11 @@ server::ServiceOptions service_options(const ServeFlags& flags) {
 
 // All that a service is made of.
 struct LoadedService {
-  LoadedService(const ServeFlags& flags, server::ServiceOptions options, server::ModelServer& http,
-                const server::ModelServer::Progress& progress)
+  LoadedService(const ServeFlags& flags, const EngineOptions& engine_options, server::ServiceOptions options,
+                server::ModelServer& http, const server::ModelServer::Progress& progress)
       : model(load_model(flags.model, flags.model_flags, progress)),
         meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(), measure_meter_cost()),
-        engine(model, flags.cache.options,
+        engine(model, engine_options,
                [this, step_to_freeze_at = frozen_step()](const StepRecord& step) mutable {
                  meter.add_step(step);
                  while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
@@ -165,6 +222,7 @@ struct LoadedService {
 int serve(const ServeFlags& flags) {
   StopSignals signals;
   const server::ServiceOptions options = service_options(flags);
+  const EngineOptions engine = engine_options(flags);
   const std::string& name = options.model_names.front();
   server::ModelServer server(address_of(flags), {}, {{"Access-Control-Allow-Origin", flags.cors_origin}},
                              {keys_of(flags), REDLINE_VERSION, name});
@@ -173,7 +231,7 @@ int serve(const ServeFlags& flags) {
   signals.set_action([&] { server.stop(std::chrono::seconds(flags.drain_timeout_s)); });
   const bool ended = server.run(
       [&](const server::ModelServer::Progress& progress) {
-        const auto whole = std::make_shared<LoadedService>(flags, options, server, progress);
+        const auto whole = std::make_shared<LoadedService>(flags, engine, options, server, progress);
         return std::shared_ptr<server::Service>(whole, &whole->service);
       },
       [&] { std::fprintf(stderr, "%s is served at %s\n", name.c_str(), url.c_str()); });
@@ -201,6 +259,14 @@ Action declare_serve(Flags& flags) {
   flags.text("--metrics-alias", "NAME", "Export metrics under the names of this engine too: vllm",
              values->metrics_alias);
   flags.number("--max-queue", "Calls at a time, beyond which clients get 429", values->max_queue, 1);
+  flags.texts(
+      "--tenant-max-waiting", "[NAME=]N",
+      "Requests of one tenant that may wait, beyond which it gets 429; NAME: of this one (default: an "
+      "equal part of --max-queue where the keys are several tenants')",
+      values->tenant_max_waiting);
+  flags.texts("--tenant-kv-share", "[NAME=]SHARE",
+              "Share of the cache that one tenant may hold, above 0 to 1; NAME: this one (default: 1)",
+              values->tenant_kv_share);
   flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM", values->drain_timeout_s,
                0);
   flags.number("--watchdog", "Seconds that the engine may take for a step before the server gives up; 0: any",
