@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "engine/constraint/constraint.h"
+#include "engine/draw.h"
 
 namespace redline {
 namespace {
@@ -100,7 +101,13 @@ void Sampler::restrict(std::span<float> logits, const TokenMask& allowed, bool m
   for (std::size_t begin = 0; begin < logits.size(); begin += 64) {
     const std::uint64_t word = begin / 64 < words.size() ? words[begin / 64] : 0;
     if (word == ~std::uint64_t{0}) continue;
-    for (std::size_t i = begin; i < std::min(begin + 64, logits.size()); ++i)
+    const std::size_t end = std::min(begin + 64, logits.size());
+    if (word == 0) {
+      std::fill(logits.begin() + static_cast<std::ptrdiff_t>(begin),
+                logits.begin() + static_cast<std::ptrdiff_t>(end), kForbidden);
+      continue;
+    }
+    for (std::size_t i = begin; i < end; ++i)
       if ((word >> (i - begin) & 1) == 0) logits[i] = kForbidden;
   }
   for (const auto& [at, value] : ends) logits[at] = value;
@@ -120,64 +127,26 @@ Sampler::Choice Sampler::sample(std::span<float> logits, const TokenMask* allowe
   penalize(logits);
   choice.token = argmax(logits);
   if (choice.token < 0 || logits[static_cast<std::size_t>(choice.token)] == kForbidden) return {};
-  if (params_.temperature > 0) choice.token = draw(logits);
+  if (params_.temperature > 0)
+    choice.token = draw(logits, logits[static_cast<std::size_t>(choice.token)],
+                        {.temperature = params_.temperature,
+                         .top_k = params_.top_k,
+                         .top_p = params_.top_p,
+                         .min_p = params_.min_p},
+                        uniform());
 
   if (params_.num_logprobs >= 0) {
     const auto logprob = [&](std::int32_t token) {
       return TokenLogprob{token, static_cast<float>(own[static_cast<std::size_t>(token)] - normalizer)};
     };
     choice.logprobs.push_back(logprob(choice.token));
-    std::vector<std::pair<float, std::int32_t>> likeliest;
-    likeliest.reserve(own.size());
-    for (std::size_t i = 0; i < own.size(); ++i)
-      likeliest.emplace_back(-own[i], static_cast<std::int32_t>(i));
-    const auto k = std::min<std::size_t>(static_cast<std::size_t>(params_.num_logprobs), likeliest.size());
-    std::partial_sort(likeliest.begin(), likeliest.begin() + static_cast<std::ptrdiff_t>(k), likeliest.end());
-    for (std::size_t i = 0; i < k; ++i) choice.logprobs.push_back(logprob(likeliest[i].second));
+    for (const std::int32_t token : likeliest(own, static_cast<std::size_t>(params_.num_logprobs)))
+      choice.logprobs.push_back(logprob(token));
   }
   generated_[choice.token] += 1;
   if (params_.repetition_penalty != 1.0f) seen_[choice.token] = true;
   num_generated_ += 1;
   return choice;
-}
-
-// Candidates in falling order of probability, cut by top_k, then top_p, then min_p; one uniform number picks
-// among what is left. Ties fall to the lower id.
-std::int32_t Sampler::draw(std::span<const float> logits) {
-  const double u = uniform();
-  const float best = logits[static_cast<std::size_t>(argmax(logits))];
-  const float inverse = 1.0f / params_.temperature;
-  // Below this a token's probability relative to the best is under min_p, or under 1e-18: it cannot be drawn.
-  const float least = std::max(params_.min_p > 0 ? std::log(params_.min_p) : -42.0f, -42.0f);
-  candidates_.clear();
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    const float scaled = (logits[i] - best) * inverse;
-    if (scaled >= least) candidates_.emplace_back(-scaled, static_cast<std::int32_t>(i));
-  }
-  auto kept = candidates_.size();
-  if (params_.top_k > 0) kept = std::min(kept, static_cast<std::size_t>(params_.top_k));
-  if (kept < candidates_.size())
-    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
-                      candidates_.end());
-  else
-    std::sort(candidates_.begin(), candidates_.end());
-
-  double total = 0;
-  for (std::size_t i = 0; i < kept; ++i) total += std::exp(-static_cast<double>(candidates_[i].first));
-  if (params_.top_p < 1.0f) {  // the smallest set that holds top_p of what top_k left
-    double sum = 0;
-    std::size_t i = 0;
-    while (i < kept && sum < params_.top_p * total)
-      sum += std::exp(-static_cast<double>(candidates_[i++].first));
-    kept = std::max<std::size_t>(i, 1);
-    total = i ? sum : std::exp(-static_cast<double>(candidates_[0].first));
-  }
-  double target = u * total;
-  for (std::size_t i = 0; i + 1 < kept; ++i) {
-    target -= std::exp(-static_cast<double>(candidates_[i].first));
-    if (target < 0) return candidates_[i].second;
-  }
-  return candidates_[kept - 1].second;
 }
 
 double Sampler::uniform() {

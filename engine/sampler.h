@@ -39,7 +39,6 @@ class Sampler {
  private:
   void restrict(std::span<float> logits, const TokenMask& allowed, bool may_end) const;
   void penalize(std::span<float> logits) const;
-  std::int32_t draw(std::span<const float> logits);
   double uniform();
 
   SamplingParams params_;
@@ -48,7 +47,6 @@ class Sampler {
   std::unordered_map<std::int32_t, bool> seen_;  // prompt or generated; only with repetition_penalty
   std::uint64_t stream_ = 0;
   std::uint64_t num_generated_ = 0;
-  std::vector<std::pair<float, std::int32_t>> candidates_;
 };
 
 /// Index of the first largest value, or -1 when any value is NaN or +infinity. -infinity marks a forbidden
