@@ -35,6 +35,7 @@ DevicePeaks peaks_of(const HardwareSpec& spec) {
   }
   device.bandwidth.vendor = spec.bandwidth.value;
   device.bandwidth.source = spec.bandwidth.source;
+  device.nominal_clock_hz = spec.clock_hz;
   return device;
 }
 

@@ -25,7 +25,8 @@ struct DevicePeaks {
   int threads = 0;  // 0 where the notion does not apply
   std::array<PeakRate, kNumComputeTypes> compute;
   PeakRate bandwidth;
-  std::int64_t llc_bytes = 0;  // 0: unknown
+  std::int64_t llc_bytes = 0;   // 0: unknown
+  double nominal_clock_hz = 0;  // of the vendor's FLOP/s; 0: unknown
 
   Peaks vendor() const;
   Peaks attainable() const;

@@ -134,6 +134,10 @@ class NvidiaSensors final : public DeviceSensors {
     ViolationTime violation;
     if (nvml_.call("nvmlDeviceGetViolationStatus", device_, kThermalPolicy, &violation) == 0)
       health.throttled_seconds = static_cast<double>(violation.violation_ns) * 1e-9;
+    constexpr int kMultiprocessors = 1;  // NVML_CLOCK_SM
+    unsigned int megahertz = 0;
+    if (nvml_.call("nvmlDeviceGetClockInfo", device_, kMultiprocessors, &megahertz) == 0)
+      health.clock_hz = megahertz * 1e6;
     return health;
   }
 

@@ -32,7 +32,7 @@ struct Published {
 
 HardwareSpec device(const char* id, const char* name, const char* driver_name, const Published& rates,
                     const char* source, double terabytes_per_s, const char* bandwidth_source,
-                    std::int64_t memory_gb) {
+                    std::int64_t memory_gb, double clock_mhz = 0) {
   HardwareSpec spec;
   spec.id = id;
   spec.name = name;
@@ -47,6 +47,7 @@ HardwareSpec device(const char* id, const char* name, const char* driver_name, c
   set(ComputeType::kF64, rates.fp64);
   spec.bandwidth = {terabytes_per_s * kTera, bandwidth_source};
   spec.memory_bytes = memory_gb * kGB;
+  spec.clock_hz = clock_mhz * 1e6;
   return spec;
 }
 
@@ -150,19 +151,19 @@ Peaks HardwareSpec::peaks() const {
 std::span<const HardwareSpec> known_hardware() {
   static const std::vector<HardwareSpec> kTable = {
       device("h100", "NVIDIA H100 SXM", "NVIDIA H100 80GB HBM3", {66.9, 989.4, 1978.9, 33.5}, kH100, 3.35,
-             kH100Sheet, 80),
+             kH100Sheet, 80, 1830),
       device("h100-pcie", "NVIDIA H100 PCIe", "NVIDIA H100 PCIe", {51.2, 756, 1513, 25.6}, kH100, 2.0,
-             kH100Sheet, 80),
+             kH100Sheet, 80, 1620),
       device("h200", "NVIDIA H200 SXM", "NVIDIA H200", {66.9, 989.4, 1978.9, 33.5}, kH200Sheet, 4.8,
-             kH200Sheet, 141),
+             kH200Sheet, 141, 1830),
       device("b200", "NVIDIA B200 SXM", "NVIDIA B200", {0, 2250, 4500, 0}, kB200, 8.0, kB200, 180),
       device("a100", "NVIDIA A100 80GB SXM", "NVIDIA A100-SXM4-80GB", {19.5, 312, 624, 9.7}, kA100, 2.039,
-             kA100, 80),
+             kA100, 80, 1410),
       device("a100-40gb", "NVIDIA A100 40GB SXM", "NVIDIA A100-SXM4-40GB", {19.5, 312, 624, 9.7}, kA100,
-             1.555, kA100, 40),
+             1.555, kA100, 40, 1410),
       device("l40s", "NVIDIA L40S", "NVIDIA L40S", {91.6, 362.05, 733, 0}, kL40S, 0.864, kL40S, 48),
-      device("l4", "NVIDIA L4", "NVIDIA L4", {30.3, 121, 242.5, 0}, kL4, 0.3, kL4, 24),
-      device("a10", "NVIDIA A10", "NVIDIA A10", {31.2, 125, 250, 0}, kA10, 0.6, kA10, 24),
+      device("l4", "NVIDIA L4", "NVIDIA L4", {30.3, 121, 242.5, 0}, kL4, 0.3, kL4, 24, 2040),
+      device("a10", "NVIDIA A10", "NVIDIA A10", {31.2, 125, 250, 0}, kA10, 0.6, kA10, 24, 1695),
   };
   return kTable;
 }

@@ -28,6 +28,7 @@ struct HardwareSpec {
   std::array<Figure, kNumComputeTypes> flops{};
   Figure bandwidth;
   std::int64_t memory_bytes = 0;
+  double clock_hz = 0;  // at which the published tensor FLOP/s hold; 0: not published
 
   Peaks peaks() const;
 };

@@ -71,6 +71,20 @@ TEST(NvidiaSensors, AreThoseOfTheGpuThatCudaMeans) {
   EXPECT_DOUBLE_EQ(health.energy_joules.value(), 123.456);
   EXPECT_DOUBLE_EQ(health.power_limit_watts.value(), 700);
   EXPECT_DOUBLE_EQ(health.throttled_seconds.value(), 2.5);
+  EXPECT_DOUBLE_EQ(health.clock_hz.value(), 1647e6);
+}
+
+TEST(MeanClock, IsOfTheReadingsThereAreAndUnknownWithoutOneOrANominalClock) {
+  MeanClock clock;
+  EXPECT_FALSE(clock.share_of(1830e6));
+  for (const std::optional<double> hz :
+       {std::optional(1830e6), std::optional<double>(), std::optional(1464e6)}) {
+    DeviceHealth health;
+    health.clock_hz = hz;
+    clock.add(health);
+  }
+  EXPECT_DOUBLE_EQ(clock.share_of(1830e6).value(), 0.9);
+  EXPECT_FALSE(clock.share_of(0));
 }
 
 TEST(NvidiaSensors, SayNothingWithoutTheGpuOrItsLibraries) {
@@ -78,7 +92,8 @@ TEST(NvidiaSensors, SayNothingWithoutTheGpuOrItsLibraries) {
                               nvidia_sensors(0, "libno-such.so", REDLINE_FAKE_NVIDIA),
                               nvidia_sensors(0, REDLINE_FAKE_NVIDIA, "libno-such.so")}) {
     const DeviceHealth health = sensors->read();
-    EXPECT_FALSE(health.energy_joules || health.power_limit_watts || health.throttled_seconds);
+    EXPECT_FALSE(health.energy_joules || health.power_limit_watts || health.throttled_seconds ||
+                 health.clock_hz);
   }
 }
 

@@ -29,6 +29,10 @@ int nvmlDeviceGetEnforcedPowerLimit(void*, unsigned* milliwatts) {
   *milliwatts = 700000;
   return 0;
 }
+int nvmlDeviceGetClockInfo(void*, int domain, unsigned* megahertz) {
+  *megahertz = 1647;
+  return domain == 1 ? 0 : 2;  // NVML_ERROR_INVALID_ARGUMENT
+}
 int nvmlDeviceGetViolationStatus(void*, int policy, unsigned long long* time) {
   time[0] = 1;
   time[1] = 2'500'000'000;

@@ -29,6 +29,21 @@ TEST(Hardware, BalancePointsAreThoseOfTheAccountingDocument) {
   }
 }
 
+TEST(Hardware, NominalClocksGiveThePublishedFlops) {
+  const struct {
+    const char* id;
+    double multiprocessors, flops_per_clock;  // dense bf16, of one
+  } kDevices[] = {{"h100", 132, 4096}, {"h100-pcie", 114, 4096}, {"h200", 132, 4096},
+                  {"a100", 108, 2048}, {"a100-40gb", 108, 2048}, {"l4", 58, 1024},
+                  {"a10", 72, 1024}};
+  for (const auto& each : kDevices) {
+    const HardwareSpec& spec = *find_hardware(each.id);
+    const double flops = spec.clock_hz * each.multiprocessors * each.flops_per_clock;
+    EXPECT_NEAR(flops / spec.flops[kBF16].value, 1, 0.005) << each.id;
+    EXPECT_EQ(peaks_of(spec).nominal_clock_hz, spec.clock_hz);
+  }
+}
+
 TEST(Hardware, EveryFigureHasASourceAndIdsDiffer) {
   std::set<std::string> ids;
   for (const HardwareSpec& spec : known_hardware()) {

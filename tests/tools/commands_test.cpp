@@ -49,6 +49,25 @@ TEST(Bench, CountsWhatTheDepthCosts) {
   EXPECT_EQ(kv_read(1), 7 * model.at("kv_bytes_per_token").get<std::int64_t>());
 }
 
+TEST(Bench, ExplainsEveryRowAndDrawsThem) {
+  const ScratchDirectory scratch;
+  const std::string page = scratch.path("report.html");
+  const Json rows = json_of("bench " + test_model() + " -p 40 -n 3 -r 1 --explain --json --report " +
+                            shell_word(page) + " --on a100");
+  ASSERT_EQ(rows.size(), 2u);
+  for (const Json& row : rows) {
+    const Json& explanation = row.at("explanation");
+    EXPECT_EQ(missing_keys(documented("explanation"), explanation), "");
+    EXPECT_NEAR(explanation.at("waterfall").at("wall_s"), row.at("utilization").at("wall_s"), 1e-9);
+    ASSERT_EQ(explanation.at("why").size(), 1u) << "a row is one phase's";
+    for (const Json& change : explanation.at("why")[0].at("would_give")) EXPECT_GT(change.at("speedup"), 0.0);
+  }
+  EXPECT_EQ(shell("grep -c '</svg>' " + shell_word(page)).out, "3\n");
+  EXPECT_EQ(redline("bench " + test_model() + " -p 4 -n 0 -r 1 --on h101").status, 2);
+  const std::string cost = " --price 1 --json --from " + shell_word(scratch.write("rows.json", rows.dump()));
+  EXPECT_EQ(json_of("cost" + cost).at("run").at("input_tokens"), 40);
+}
+
 // A server of the test model, for one shell command that names it $url.
 ShellResult with_server(const std::string& flags, const std::string& command) {
   return shell("log=$(mktemp); " + shell_word(REDLINE_BINARY_DIR "/redline") + " serve " + test_model() +

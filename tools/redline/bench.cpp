@@ -38,6 +38,7 @@ struct Row {
   BenchTest test;
   std::vector<double> tokens_per_s;  // of each repetition
   BenchRecord record;
+  MeanClock clock{};
 
   const UtilizationMeter& meter() const { return record.meter; }
   std::string name() const {
@@ -74,7 +75,9 @@ Explanation explanation_of(const Row& row, const std::vector<Row>& rows, const D
   const auto other = std::ranges::find_if(rows, [&](const Row& each) { return each.phase() != row.phase(); });
   const double wall_s = row.meter().totals(row.phase()).wall_ns * 1e-9;
   return explain(row.meter(), model,
-                 {.wall_s = wall_s, .also = other == rows.end() ? nullptr : &other->meter().totals()});
+                 {.wall_s = wall_s,
+                  .clock = row.clock.share_of(row.meter().peaks().nominal_clock_hz),
+                  .also = other == rows.end() ? nullptr : &other->meter().totals()});
 }
 
 Json row_json(const Row& row, const BenchFlags& flags, const LoadedModel& model, const std::string& dtype) {
@@ -181,14 +184,17 @@ int bench(const BenchFlags& flags) {
     tokens = std::max(tokens, test.depth + test.num_tokens());
     batch = std::max(batch, test.batch);
   }
+  const std::unique_ptr<DeviceSensors> sensors = sensors_of(flags.model_flags.device);
   BenchRun run(*model, flags.kv_dtype, batch, tokens);
   std::vector<Row> rows;
   for (const BenchTest& test : tests) {
     Row row{test, {}, {UtilizationMeter(peaks, model->weights->stored_bytes)}};
     run.warm_up(test);
-    for (std::int32_t i = 0; i < flags.repetitions; ++i)
-      row.tokens_per_s.push_back(static_cast<double>(test.batch * test.num_tokens()) /
-                                 run.measure(test, row.record));
+    for (std::int32_t i = 0; i < flags.repetitions; ++i) {
+      const double seconds = run.measure(test, row.record);
+      row.tokens_per_s.push_back(static_cast<double>(test.batch * test.num_tokens()) / seconds);
+      row.clock.add(sensors->read());  // still as it was at work
+    }
     std::fprintf(stderr, "%s: %.2f t/s\n", row.name().c_str(), row.mean());
     rows.push_back(std::move(row));
   }

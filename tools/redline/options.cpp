@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -69,6 +70,12 @@ ModelOptions ModelFlags::options() const {
   options.dtype = dtype;
   options.cpu.threads = threads;
   return options;
+}
+
+std::unique_ptr<DeviceSensors> sensors_of(const std::string& device) {
+  if (device == "cpu") return cpu_sensors();
+  const auto colon = device.find(':');  // "cuda:1"
+  return nvidia_sensors(colon == std::string::npos ? 0 : std::atoi(device.c_str() + colon + 1));
 }
 
 void CacheFlags::add_to(Flags& flags) {

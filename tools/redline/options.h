@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/meter/device_sensors.h"
 #include "tools/redline/flags.h"
 
 namespace redline {
@@ -24,6 +26,9 @@ struct ModelFlags {
   void add_to(Flags& flags);
   ModelOptions options() const;
 };
+
+/// Of what --device names.
+std::unique_ptr<DeviceSensors> sensors_of(const std::string& device);
 
 /// How much is kept for attention, and how.
 struct CacheFlags {

@@ -94,7 +94,8 @@ int run(const RunFlags& flags) {
   request.sampling = flags.sampling.sampling();
   request.sampling.num_logprobs = flags.num_logprobs;
   const std::string text = flags.prompt_tokens.empty() ? prompt_text(flags) : "";
-  Session session(load_model(flags.model, flags.model_flags), flags.cache.options, flags.trace);
+  Session session(load_model(flags.model, flags.model_flags), flags.cache.options, flags.trace,
+                  flags.explain ? sensors_of(flags.model_flags.device) : nullptr);
   request.prompt = prompt_ids(flags, session.model(), text);
   request.constraint = constraint_of(flags, session.model());
 

@@ -160,12 +160,6 @@ std::int64_t steady_ns() {
       .count();
 }
 
-std::unique_ptr<DeviceSensors> sensors_of(const std::string& device) {
-  if (device == "cpu") return cpu_sensors();
-  const auto colon = device.find(':');  // "cuda:1"
-  return nvidia_sensors(colon == std::string::npos ? 0 : std::atoi(device.c_str() + colon + 1));
-}
-
 // A fault for tests: the step that never ends; 0: none.
 std::int64_t frozen_step() {
   const char* step = std::getenv("REDLINE_FAULT_FREEZE_AT_STEP");

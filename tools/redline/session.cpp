@@ -12,6 +12,7 @@
 namespace redline {
 namespace {
 
+constexpr auto kClockInterval = std::chrono::milliseconds(100);
 constexpr auto kPollInterval = std::chrono::milliseconds(50);
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -57,9 +58,10 @@ DevicePeaks metered_peaks(LoadedModel& model) {
 }
 
 Session::Session(std::shared_ptr<LoadedModel> model, const EngineOptions& options,
-                 const std::string& trace_path)
+                 const std::string& trace_path, std::unique_ptr<DeviceSensors> sensors)
     : meter_(metered_peaks(*model), model->weights->stored_bytes),
       diagnosed_(diagnosed(*model, options.kv_dtype)),
+      sensors_(std::move(sensors)),
       engine_(std::move(model), options, [this](const StepRecord& step) { observe(step); }) {
   if (!trace_path.empty()) trace_.emplace(trace_path, "redline " + this->model().config.name);
 }
@@ -75,6 +77,7 @@ Reply Session::answer(Request request, const std::function<void(std::string_view
   const InterruptGuard interrupt;
   const auto start = std::chrono::steady_clock::now();
   const auto stream = engine_.submit(std::move(request));
+  auto next_reading = start;
   {
     LiveLine live;
     while (!stream->finished()) {
@@ -89,6 +92,10 @@ Reply Session::answer(Request request, const std::function<void(std::string_view
       if (interrupt.requested() && !answer.interrupted) {
         answer.interrupted = true;
         stream->abort();
+      }
+      if (sensors_ && std::chrono::steady_clock::now() >= next_reading) {
+        clock_.add(sensors_->read());
+        next_reading = std::chrono::steady_clock::now() + kClockInterval;
       }
       if (live.due()) {
         const RunSummary run = summary_of(stream->usage(), start);
@@ -113,7 +120,8 @@ std::string Session::report(const RunSummary& run) {
 
 Explanation Session::explanation(const RunSummary& run) {
   const std::lock_guard lock(mutex_);
-  return explain(meter_, diagnosed_, {.wall_s = run.wall_s});
+  return explain(meter_, diagnosed_,
+                 {.wall_s = run.wall_s, .clock = clock_.share_of(meter_.peaks().nominal_clock_hz)});
 }
 
 void Session::reset_meter() {

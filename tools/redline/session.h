@@ -44,9 +44,9 @@ struct Reply {
 
 class Session {
  public:
-  /// `trace_path`: where to write a Chrome trace; empty: nowhere.
+  /// `trace_path`: where to write a Chrome trace; empty: nowhere. `sensors`: null: there are none.
   Session(std::shared_ptr<LoadedModel> model, const EngineOptions& options,
-          const std::string& trace_path = {});
+          const std::string& trace_path = {}, std::unique_ptr<DeviceSensors> sensors = {});
 
   const LoadedModel& model() const { return engine_.model(); }
   EngineStats stats() const { return engine_.stats(); }
@@ -75,6 +75,8 @@ class Session {
   std::mutex mutex_;  // guards what follows: the engine's thread adds steps
   UtilizationMeter meter_;
   const DiagnosedModel diagnosed_;
+  const std::unique_ptr<DeviceSensors> sensors_;
+  MeanClock clock_;
   std::optional<TraceWriter> trace_;
   Engine engine_;  // last: its thread ends before what it writes to
 };
