@@ -48,10 +48,13 @@ Answer::Answer(const Request& request, std::int32_t index, std::int32_t max_toke
                          params_.shown_special_tokens);
 }
 
+void Answer::look_ahead(MaskWorker& worker) {
+  if (matcher_) next_ = worker.begin(*matcher_);
+}
+
 Sampler::Choice Answer::choose(std::span<float> logits) {
   if (!matcher_) return sampler_.sample(logits);
-  const std::shared_ptr<const TokenMask> allowed = matcher_->allowed();
-  const bool may_end = matcher_->may_end();
+  const auto [allowed, may_end] = next_.valid() ? next_.get() : next_tokens(*matcher_);
   if (!may_end && allowed->empty())
     throw ConstraintError("no token of the vocabulary goes on as the grammar asks");
   Sampler::Choice choice = sampler_.sample(logits, allowed.get(), may_end);

@@ -1,12 +1,14 @@
 // One answer being generated: chooses its tokens, turns them into text, and knows when it ends.
 #pragma once
 
+#include <future>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "engine/constraint/constraint.h"
+#include "engine/constraint/mask_worker.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
 #include "engine/tokenizer/detokenizer.h"
@@ -38,6 +40,8 @@ class Answer {
   Answer(const Request& request, std::int32_t index, std::int32_t max_tokens, const Tokenizer* tokenizer,
          std::span<const std::int32_t> end_tokens);
 
+  /// Has `worker` find out which tokens may come next, for step() to wait for; nothing where all may.
+  void look_ahead(MaskWorker& worker);
   /// Chooses a token from `logits` [V] (changed in place) and reports it. finish_reason is kError on bad
   /// logits, and where the request's constraint cannot go on. Where a constrained text is complete the answer
   /// ends at once, with its last token.
@@ -55,6 +59,7 @@ class Answer {
   std::vector<std::int32_t> end_tokens_;
   Sampler sampler_;
   std::optional<Matcher> matcher_;  // where the text stands in the request's grammar
+  std::future<NextTokens> next_;    // what it allows there, if looked ahead
   std::optional<Detokenizer> detokenizer_;
   StopMatcher stops_;
   std::int32_t num_generated_ = 0;

@@ -177,6 +177,7 @@ void EngineCore::begin(Inbox::Submission submission) {
   for (std::int32_t i = 0; i < request.n; ++i)
     job->answers.emplace_back(request, i, static_cast<std::int32_t>(num_new), model_.tokenizer.get(),
                               model_.end_tokens);
+  for (Answer& answer : job->answers) answer.look_ahead(masks_);
   SequenceSpec spec;
   spec.id = next_sequence_++;
   spec.prompt = std::move(request.prompt);
@@ -284,6 +285,7 @@ void EngineCore::advance(SequenceId id, OutputEvent event) {
   if (job.usage.first_token_ns == 0) job.usage.first_token_ns = now_ns();
   if (event.finish_reason == FinishReason::kNone) {
     scheduler_.append_token(sequence, event.token_ids.back());
+    job.answers[running.answer].look_ahead(masks_);  // when all of the step are sampled: they share locks
   } else {
     scheduler_.finish(sequence);
     running_.erase(id);

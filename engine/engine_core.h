@@ -19,6 +19,7 @@
 #include "engine/answer.h"
 #include "engine/batch.h"
 #include "engine/cache_size.h"
+#include "engine/constraint/mask_worker.h"
 #include "engine/engine.h"
 #include "engine/logits.h"
 #include "engine/model.h"
@@ -123,6 +124,7 @@ class EngineCore {
   Batch batch_;
   Logits logits_;
   std::vector<float> row_;
+  MaskWorker masks_;  // of the next step, while this one's forward pass runs
   std::unordered_map<SequenceId, Running> running_;
   std::vector<std::pair<std::shared_ptr<Job>, OutputEvent>> events_;  // of this step, not yet emitted
   SequenceId next_sequence_ = 1;
