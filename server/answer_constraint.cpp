@@ -1,5 +1,6 @@
 #include "server/answer_constraint.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -88,6 +89,13 @@ std::vector<std::string> choices_of(const Asked& asked) {
 }
 
 }  // namespace
+
+bool may_bring_constraint(const Json& call) {
+  constexpr const char* kFields[] = {"response_format",    "grammar",       "guided_json",
+                                     "guided_regex",       "guided_choice", "guided_grammar",
+                                     "structured_outputs", "tool_choice"};
+  return std::ranges::any_of(kFields, [&](const char* field) { return call.contains(field); });
+}
 
 std::shared_ptr<Constraint> read_constraint(const Fields& fields, ConstraintCompiler* compiler) {
   const std::optional<Asked> asked = read_asked(fields);

@@ -8,6 +8,7 @@
 
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/weights.h"
+#include "server/answer_constraint.h"
 #include "server/dashboard.h"
 #include "server/reply.h"
 
@@ -109,10 +110,18 @@ void Service::check_queue_of(const std::string& tenant) const {
                    "", "tenant_queue_full");
 }
 
-asio::awaitable<Call> Service::read_call(const HttpRequest& request) const {
+// On the readers' thread; what may take long goes on on the compilers', so that other calls are read
+// meanwhile.
+asio::awaitable<Call> Service::read_call(const HttpRequest& request) {
   const Json body = parse_body(request.body);
-  co_return request.path == "/v1/chat/completions" ? parse_chat(body, served_)
-                                                   : parse_completion(body, served_);
+  const bool chat = request.path == "/v1/chat/completions";
+  if (may_bring_constraint(body))
+    co_return co_await asio::co_spawn(compilers_, parse_call(body, chat), asio::use_awaitable);
+  co_return co_await parse_call(body, chat);
+}
+
+asio::awaitable<Call> Service::parse_call(const Json& body, bool chat) const {
+  co_return chat ? parse_chat(body, served_) : parse_completion(body, served_);
 }
 
 asio::awaitable<HttpResponse> Service::read(std::function<HttpResponse()> answer) {

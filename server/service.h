@@ -54,7 +54,10 @@ class Service {
   /// The engine makes no progress: calls under way, and all that come, get 503.
   void give_up();
   /// Waits for the threads that read calls. Once the server has stopped, before this is destroyed.
-  void join() { readers_.join(); }
+  void join() {
+    readers_.join();  // in this order: they wait for the other
+    compilers_.join();
+  }
 
   std::int64_t num_calls() const { return num_calls_; }
   HttpResponse models() const;
@@ -69,7 +72,8 @@ class Service {
   void find_chat_forms();
   /// Throws where the tenant has as many requests waiting as it may.
   void check_queue_of(const std::string& tenant) const;
-  asio::awaitable<Call> read_call(const HttpRequest& request) const;
+  asio::awaitable<Call> read_call(const HttpRequest& request);
+  asio::awaitable<Call> parse_call(const Json& body, bool chat) const;
   asio::awaitable<void> answer(Exchange& exchange, const Call& call, Generation& generation,
                                CallMeter& call_meter);
 
@@ -86,6 +90,7 @@ class Service {
   std::list<Generation*> generations_;
   bool given_up_ = false;
   asio::thread_pool readers_{1};  // templates and tokenizers: a long prompt must not hold up others' streams
+  asio::thread_pool compilers_{1};  // the same for calls with grammars, which may take seconds to compile
 };
 
 }  // namespace redline::server

@@ -156,6 +156,20 @@ class Refused(unittest.TestCase):
                 self.assertLess(len(text), 2000)
         self.assertLess(time.monotonic() - start, 120)
 
+    def test_others_are_read_while_schemas_compile(self):
+        def schema(i):
+            properties = {f"p{i}_{j}": {"type": "integer", "minimum": j, "maximum": 10**9 + i} for j in range(400)}
+            return {"type": "object", "properties": properties, "required": list(properties)}
+
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            asked = [pool.submit(SERVER.ask, "POST", "/v1/completions", {"prompt": "x", "max_tokens": 1, "guided_json": schema(i)}) for i in range(32)]
+            while json.loads(SERVER.ask("GET", "/load")[1])["server_load"] < 32 and not all(answer.done() for answer in asked):
+                time.sleep(0.001)
+            self.assertEqual(SERVER.ask("GET", "/health")[0], 200)
+            SERVER.post("/v1/completions", dict(GREEDY, prompt="x"))
+            self.assertFalse(all(answer.done() for answer in asked), "the last schema is compiled after the call that came after it")
+            self.assertEqual({answer.result()[0] for answer in asked}, {200})
+
 
 @unittest.skipUnless(openai, "OpenAI's client is not installed")
 class OpenAiClient(unittest.TestCase):
