@@ -24,9 +24,13 @@ double other_s(const PhaseTotals& totals) {
 
 Efficiency efficiency(const Floor& floor, double measured_s) {
   Efficiency e;
-  if (measured_s > 0 && floor.compute_s + floor.memory_s > 0)
-    (floor.compute_s > floor.memory_s ? e.compute : e.memory) =
-        std::max(floor.compute_s, floor.memory_s) / measured_s;
+  if (measured_s <= 0 || floor.compute_s + floor.memory_s <= 0) return e;
+  e.least_compute = floor.compute_s / measured_s;
+  e.least_memory = floor.memory_s / measured_s;
+  if (floor.compute_s > floor.memory_s)
+    e.compute = e.least_compute;
+  else
+    e.memory = e.least_memory;
   return e;
 }
 
@@ -34,13 +38,22 @@ Efficiency efficiency(const Floor& floor, double measured_s) {
 void complete(Efficiency& e, const Efficiency& other) {
   if (!e.compute) e.compute = other.compute;
   if (!e.memory) e.memory = other.memory;
+  e.least_compute = std::max(e.least_compute, other.least_compute);
+  e.least_memory = std::max(e.least_memory, other.least_memory);
 }
 
 double bound_s(const Floor& floor, const Efficiency& e, bool& at_least) {
   const double compute_s = floor.compute_s / e.compute.value_or(1);
   const double memory_s = floor.memory_s / e.memory.value_or(1);
-  if (compute_s > memory_s ? !e.compute : memory_s > 0 && !e.memory) at_least = true;
-  return std::max(compute_s, memory_s);
+  const double bound_s = std::max(compute_s, memory_s);
+  const auto may_bind = [bound_s](double floor_s, const std::optional<double>& measured, double least) {
+    constexpr double kRounding = 1 + 1e-9;
+    return !measured && floor_s > 0 && (least <= 0 || floor_s / least > bound_s * kRounding);
+  };
+  if (may_bind(floor.compute_s, e.compute, e.least_compute) ||
+      may_bind(floor.memory_s, e.memory, e.least_memory))
+    at_least = true;
+  return bound_s;
 }
 
 double rows_of(const PhaseTotals& totals) {
@@ -126,7 +139,7 @@ std::optional<PredictedStep> StepModel::predict(const StepShape& shape, const Es
 }
 
 std::optional<PredictedStep> StepModel::at_roofline(const StepShape& shape, const Estimate& estimate) const {
-  constexpr Efficiency kWhole{1, 1};
+  constexpr Efficiency kWhole{1, 1, 1, 1};
   return time(shape, estimate, kWhole, kWhole);
 }
 

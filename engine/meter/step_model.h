@@ -27,11 +27,13 @@ struct Floor {
 /// the run was so bound.
 struct Efficiency {
   std::optional<double> compute, memory;
+  double least_compute = 0,
+         least_memory = 0;  // that both reached at least: they took no longer than the whole
 };
 
 struct PredictedStep {
   double busy_s = 0, gap_s = 0;
-  bool at_least = false;  // a bound whose efficiency was not measured counted as reached: it takes no less
+  bool at_least = false;  // an efficiency that was not measured counted as 1, and may bind: it takes no less
 
   double wall_s() const { return busy_s + gap_s; }
 };

@@ -157,6 +157,12 @@ TEST(StepModel, ABoundThatNoPhaseShowedIsSaidToBeOne) {
   const StepModel steps(meter.totals(), model().estimate(), meter.peaks().attainable());
   StepShape wide = kShort;
   EXPECT_FALSE(steps.predict(wide, model().estimate())->at_least);
+  wide.batch = 2;
+  EXPECT_TRUE(steps.predict(wide, model().estimate())->at_least)
+      << "as far as is known, compute took nearly as long as memory";
+  StepShape shallow = kShort;
+  shallow.depth = 50;
+  EXPECT_FALSE(steps.predict(shallow, model().estimate())->at_least) << "compute does less than it has shown";
   wide.batch = 500;
   const PredictedStep step = *steps.predict(wide, model().estimate());
   EXPECT_TRUE(step.at_least);
