@@ -221,8 +221,8 @@ int serve(const ServeFlags& flags) {
   server::ModelServer server(address_of(flags), {}, {{"Access-Control-Allow-Origin", flags.cors_origin}},
                              {keys_of(flags), REDLINE_VERSION, name});
   const std::string url = url_of(flags, server.port());
-  std::fprintf(stderr, "%s is being loaded; %s/health tells how far it is\n", name.c_str(), url.c_str());
   signals.set_action([&] { server.stop(std::chrono::seconds(flags.drain_timeout_s)); });
+  std::fprintf(stderr, "%s is being loaded; %s/health tells how far it is\n", name.c_str(), url.c_str());
   const bool ended = server.run(
       [&](const server::ModelServer::Progress& progress) {
         const auto whole = std::make_shared<LoadedService>(flags, engine, options, server, progress);
