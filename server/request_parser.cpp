@@ -23,6 +23,11 @@ int status_of(const boost::system::error_code& error) {
   return error == http::error::body_limit ? 413 : 400;
 }
 
+/// A field goes on in the next line: obsolete, and read differently by others.
+bool is_folded(std::string_view head) {
+  return head.find("\r\n ") != head.npos || head.find("\r\n\t") != head.npos;
+}
+
 }  // namespace
 
 // A body that grows as it comes: a string would be as long as the head says at once.
@@ -45,7 +50,9 @@ std::size_t RequestParser::read(std::string_view bytes) {
   std::size_t taken = 0;
   while (!parser.is_done() && parser.is_header_done() == head_was_done && taken < bytes.size()) {
     boost::system::error_code error;
-    taken += parser.put(asio::buffer(bytes.substr(taken)), error);
+    const std::size_t put = parser.put(asio::buffer(bytes.substr(taken)), error);
+    if (!head_was_done && is_folded(bytes.substr(taken, put))) throw refusal(400);
+    taken += put;
     if (error == http::error::need_more) break;
     if (error) throw refusal(status_of(error));
   }
