@@ -190,6 +190,7 @@ void EngineCore::begin(Inbox::Submission submission) {
   const AddResult added = scheduler_.add(std::move(spec));
   if (!added.sequence) return end_job(job, FinishReason::kError, added.error);
   running_[added.sequence->id] = {job, 0, job->answers.size() - 1};
+  job->stream->sequences = {added.sequence->id};
 }
 
 BatchView EngineCore::make_batch(const StepPlan& plan) {
@@ -272,6 +273,7 @@ void EngineCore::deliver(Outcome outcome) {
     ids.push_back(next_sequence_++);
     scheduler_.fork(sequence, ids.back());
     running_[ids.back()] = {job, i, 0};
+    job->stream->sequences.push_back(ids.back());
   }
   for (std::size_t i = 0; i < ids.size(); ++i) advance(ids[i], std::move(outcome.events[i]));
 }
@@ -289,6 +291,7 @@ void EngineCore::advance(SequenceId id, OutputEvent event) {
   } else {
     scheduler_.finish(sequence);
     running_.erase(id);
+    std::erase(job.stream->sequences, id);
     job.finished[running.answer] = true;
   }
   events_.emplace_back(running.job, std::move(event));
@@ -332,10 +335,8 @@ void EngineCore::emit() {
 }
 
 void EngineCore::abort_job(const std::shared_ptr<StreamState>& stream) {
-  const auto found = std::find_if(running_.begin(), running_.end(),
-                                  [&](const auto& entry) { return entry.second.job->stream == stream; });
-  if (found == running_.end()) return;  // finished meanwhile
-  const std::shared_ptr<Job> job = found->second.job;
+  if (stream->sequences.empty()) return;  // finished meanwhile
+  const std::shared_ptr<Job> job = running_.at(stream->sequences.front()).job;
   end_job(job, FinishReason::kAborted, {});
   emit();
 }
@@ -343,13 +344,9 @@ void EngineCore::abort_job(const std::shared_ptr<StreamState>& stream) {
 // Ends every answer that still runs. A job of which nothing was delivered has computed in vain.
 void EngineCore::end_job(const std::shared_ptr<Job>& job, FinishReason reason, const std::string& error) {
   if (job->usage.scheduled_ns == 0) leave_queue(job->tenant);
-  for (auto entry = running_.begin(); entry != running_.end();) {
-    if (entry->second.job == job) {
-      scheduler_.abort(entry->first);
-      entry = running_.erase(entry);
-    } else {
-      ++entry;
-    }
+  for (const SequenceId id : std::exchange(job->stream->sequences, {})) {
+    scheduler_.abort(id);
+    running_.erase(id);
   }
   if (job->usage.generated_tokens == 0) {
     for (auto [phase, counts] :

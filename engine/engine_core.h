@@ -39,6 +39,7 @@ struct StreamState {
   RequestUsage usage;
   std::function<void()> on_event;  // set before the step thread sees the state
   std::weak_ptr<Inbox> inbox;
+  std::vector<SequenceId> sequences;  // of its answers that run; the step thread's alone
 };
 
 /// What callers leave for the step thread. Outlives the engine where a stream does.

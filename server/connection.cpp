@@ -141,21 +141,25 @@ class HttpConnection final : public Connection, public Exchange {
 
   /// False where there is no more to come, or it took too long.
   asio::awaitable<bool> read_some(std::size_t most) {
-    const std::size_t had = received_.size();
-    received_.resize(had + most);
-    const auto [error, bytes] = co_await transport_->read_some(asio::buffer(received_) + had);
-    received_.resize(had + bytes);
-    co_return !error;
+    for (;;) {
+      const std::size_t had = received_.size();
+      received_.resize(had + most);
+      const auto [error, bytes] = co_await transport_->read_some(asio::buffer(received_) + had);
+      received_.resize(had + bytes);
+      if (!error) co_return true;
+      error_code ignored;
+      if (!late_ || in_grace_ || socket().available(ignored) == 0) co_return false;
+      in_grace_ = true;  // it came, and this server was late to look
+      end_reading_at(std::chrono::steady_clock::now() + std::chrono::seconds(1));
+    }
   }
 
   /// False where the client went, or had nothing to ask in time.
   asio::awaitable<bool> wait_for_request(bool first) {
+    in_grace_ = false;
     if (!received_.empty()) co_return true;
     idle_ = !first;
-    if (first)
-      stream().expires_at(first_deadline_);
-    else
-      stream().expires_after(limits_.idle_timeout);
+    end_reading_at(first ? first_deadline_ : std::chrono::steady_clock::now() + limits_.idle_timeout);
     const bool came = co_await read_some(kReadBytes);
     idle_ = false;
     co_return came;
@@ -174,7 +178,8 @@ class HttpConnection final : public Connection, public Exchange {
     answered_ = streaming_ = gone_ = head_only_ = false;
     version_ = 11;
     request_ = {};
-    end_reading_at(opened_ ? first_deadline_ : std::chrono::steady_clock::now() + limits_.header_timeout);
+    if (!in_grace_)
+      end_reading_at(opened_ ? first_deadline_ : std::chrono::steady_clock::now() + limits_.header_timeout);
     while (true) {
       const bool head_was_done = parser.head_is_done();
       received_.erase(0, parser.read(received_));
@@ -277,7 +282,8 @@ class HttpConnection final : public Connection, public Exchange {
   bool idle_ = false, gone_ = false;
   std::function<void()> closed_;
   asio::steady_timer timer_;  // ends reading, or looks after the client while an answer is under way
-  bool late_ = false;         // reading was ended by it
+  bool late_ = false;         // reading was ended by it,
+  bool in_grace_ = false;     // and goes on for a little while
   std::shared_ptr<char> alive_ = std::make_shared<char>();
 };
 

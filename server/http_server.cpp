@@ -33,7 +33,7 @@ using boost::system::error_code;
 using Unix = asio::local::stream_protocol;
 
 constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
-constexpr int kAcceptsAtOnce = 64;
+constexpr int kAcceptsAtOnce = 512;
 
 asio::ssl::context make_tls(const HttpAddress& address) {
   asio::ssl::context tls(asio::ssl::context::tls_server);

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "server/api.h"
 #include "server/http_server.h"
@@ -37,6 +38,8 @@ class ModelServer {
   /// From any thread: takes no more calls; those under way have `drain_timeout` to end in, then they are
   /// told. At once while the model is being loaded, or for the second time.
   void stop(std::chrono::milliseconds drain_timeout);
+  /// From any thread: calls `what` on the server's.
+  void post(std::function<void()> what) { http_.post(std::move(what)); }
   /// From any thread: Service::give_up.
   void give_up();
 

@@ -75,6 +75,8 @@ Reply::Reply(const Call& call, const Tokenizer* tokenizer)
       created_(std::chrono::duration_cast<std::chrono::seconds>(
                    std::chrono::system_clock::now().time_since_epoch())
                    .count()) {
+  chunk_head_ = dump(head(call.chat ? "chat.completion.chunk" : "text_completion"));
+  chunk_head_.replace(chunk_head_.size() - 1, 1, ",\"choices\":[");
   for (std::size_t prompt = 0; prompt < call.requests.size(); ++prompt)
     for (std::int32_t i = 0; i < call.requests[prompt].n; ++i) {
       Answer& answer = answers_.emplace_back();
@@ -147,33 +149,33 @@ ChatDelta Reply::read(Answer& answer, const OutputEvent& event) {
   return delta;
 }
 
-std::string Reply::chunk_of(Json choice, const RequestUsage& usage) const {
-  Json chunk = head(call_.chat ? "chat.completion.chunk" : "text_completion");
-  chunk["choices"] = Json::array({std::move(choice)});
-  if (call_.continuous_usage) chunk["usage"] = usage_json(usage);
-  return event_text(dump(chunk));
+// Formatted here: as a Json, a chunk of one token costs more than all else that is done for it.
+std::string Reply::chunk_of(const std::string& choice, const std::string& usage) const {
+  return event_text(chunk_head_ + choice + "]" + usage + "}");
 }
 
-std::string Reply::chunk(const Generation::Piece& piece, const RequestUsage& usage) {
+std::string Reply::chunk(const Generation::Piece& piece, const Generation& generation) {
   const std::size_t index = index_of(piece);
   Answer& answer = answers_[index];
   Json logprobs;
   add_logprobs(piece.event, answer, logprobs);
   const bool first = !std::exchange(answer.begun, true);
-  Json choice{{"index", index}};
-  std::string role;
+  std::string usage;
+  if (call_.continuous_usage) usage = ",\"usage\":" + dump(usage_json(generation.usage()));
+  std::string role, choice = "{\"index\":" + std::to_string(index);
   if (call_.chat) {
-    if (first) role = chunk_of(role_choice(index), usage);
+    if (first) role = chunk_of(dump(role_choice(index)), usage);
     const ChatDelta delta = read(answer, piece.event);
     const bool ends = piece.event.finish_reason != FinishReason::kNone;
     if (delta.empty() && logprobs.is_null() && !ends) return role;
-    choice["delta"] = delta_json(delta);
+    choice += ",\"delta\":" + dump(delta_json(delta));
   } else {
-    choice["text"] = first ? call_.prompt_texts[piece.prompt] + piece.event.text : piece.event.text;
+    const std::string& text = piece.event.text;
+    choice += ",\"text\":" + dump(first ? call_.prompt_texts[piece.prompt] + text : text);
   }
-  choice["logprobs"] = std::move(logprobs);
-  choice["finish_reason"] = reason_json(answer, piece.event.finish_reason);
-  return role + chunk_of(std::move(choice), usage);
+  choice += ",\"logprobs\":" + dump(logprobs);
+  choice += ",\"finish_reason\":" + dump(reason_json(answer, piece.event.finish_reason)) + "}";
+  return role + chunk_of(choice, usage);
 }
 
 std::string Reply::usage_chunk(const RequestUsage& usage) const {

@@ -18,8 +18,8 @@ class Reply {
   Reply(const Call& call, const Tokenizer* tokenizer);
 
   /// The streamed chunks for one piece, `data: {...}\n\n` each; none where there is nothing to tell yet. A
-  /// chat answer's first carries its role. Usage where the call wants it in every chunk.
-  std::string chunk(const Generation::Piece& piece, const RequestUsage& usage);
+  /// chat answer's first carries its role. With the usage so far where the call wants it in every chunk.
+  std::string chunk(const Generation::Piece& piece, const Generation& generation);
   /// The chunk without choices that ends a stream where the call wants usage.
   std::string usage_chunk(const RequestUsage& usage) const;
   /// Collects a piece for body().
@@ -42,7 +42,7 @@ class Reply {
   Json head(const char* object) const;
   std::size_t index_of(const Generation::Piece& piece) const;
   void add_logprobs(const OutputEvent& event, Answer& answer, Json& logprobs) const;
-  std::string chunk_of(Json choice, const RequestUsage& usage) const;
+  std::string chunk_of(const std::string& choice, const std::string& usage) const;
   Json reason_json(const Answer& answer, FinishReason reason) const;
   Json token_json(const TokenLogprob& token) const;
 
@@ -50,6 +50,7 @@ class Reply {
   const Tokenizer* tokenizer_;
   std::string id_;
   std::int64_t created_;
+  std::string chunk_head_;       // of every streamed chunk, up to its choices
   std::vector<Answer> answers_;  // prompt by prompt
 };
 

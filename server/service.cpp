@@ -50,12 +50,49 @@ std::int64_t now_ns() {
 ApiError no_progress() { return ApiError(503, "the engine makes no progress", "", "engine_frozen"); }
 
 /// What the client is told of an event that ends its answer before its time; nothing for others.
-std::optional<ApiError> failure_of(const OutputEvent& event) {
+std::optional<ApiError> failure_of(const OutputEvent& event, const Generation& generation) {
   if (event.finish_reason == FinishReason::kError) return ApiError(500, event.error, "", "generation_failed");
-  if (event.finish_reason == FinishReason::kAborted)
-    return ApiError(503, "the request was aborted", "", "aborted");
-  return std::nullopt;
+  if (event.finish_reason != FinishReason::kAborted) return std::nullopt;
+  if (generation.overrun())
+    return ApiError(503, "the client reads too slowly: its answer was ended", "", "reader_too_slow");
+  return ApiError(503, "the request was aborted", "", "aborted");
 }
+
+/// Events on their way to a client, sent together where several come at once.
+class EventWriter {
+ public:
+  EventWriter(Exchange& exchange, Generation& generation) : exchange_(exchange), generation_(generation) {}
+
+  asio::awaitable<void> add(std::string events) {
+    events_ += events;
+    if (events_.size() >= kMaxSendBytes) co_await flush();
+  }
+  asio::awaitable<void> flush() {
+    if (events_.empty()) co_return;
+    const Generation::ReaderWait wait(generation_);
+    if (!std::exchange(begun_, true)) co_await exchange_.begin_events();
+    co_await exchange_.send(std::exchange(events_, {}));
+  }
+  /// Throws `error` where it can still be the answer's status; else it is the last event, without [DONE] or
+  /// the stream's end.
+  asio::awaitable<void> fail(ApiError error) {
+    if (!begun_) throw error;
+    co_await add(event_text(error.body()));
+    co_await flush();
+  }
+  asio::awaitable<void> end() {
+    co_await add(event_text("[DONE]"));
+    co_await flush();
+    co_await exchange_.end_events();
+  }
+
+ private:
+  static constexpr std::size_t kMaxSendBytes = 64 << 10;
+  Exchange& exchange_;
+  Generation& generation_;
+  std::string events_;
+  bool begun_ = false;
+};
 
 }  // namespace
 
@@ -156,44 +193,31 @@ asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) 
   try {
     co_await answer(exchange, call, *generation, call_meter);
   } catch (const boost::system::system_error& error) {
-    if (timed_out(error.code())) ++answers_.num_stalled_readers;
+    if (timed_out(error.code()) || generation->overrun()) ++answers_.num_stalled_readers;
     throw;
   }
+  if (generation->overrun()) ++answers_.num_stalled_readers;
 }
 
 asio::awaitable<void> Service::answer(Exchange& exchange, const Call& call, Generation& generation,
                                       CallMeter& call_meter) {
   Reply reply(call, engine_.model().tokenizer.get());
-  bool begun = false;
-  for (;;) {
-    const auto pieces = co_await generation.next();
-    if (pieces.empty()) break;
-    std::string events;
+  EventWriter writer(exchange, generation);
+  for (auto pieces = co_await generation.next(); !pieces.empty(); pieces = co_await generation.next()) {
     for (const auto& piece : pieces) {
       call_meter.add(piece);
-      if (const auto failure = failure_of(piece.event)) {
-        if (!begun) throw *failure;
-        co_await exchange.send(events + event_text(failure->body()));
-        co_return;  // without [DONE] or the stream's end
-      }
-      if (call.stream)
-        events += reply.chunk(piece, generation.usage());
-      else
+      if (const auto failure = failure_of(piece.event, generation)) co_return co_await writer.fail(*failure);
+      if (!call.stream)
         reply.add(piece);
+      else
+        co_await writer.add(reply.chunk(piece, generation));
     }
-    if (events.empty()) continue;
-    if (!std::exchange(begun, true)) co_await exchange.begin_events();  // until then an error has a status
-    co_await exchange.send(std::move(events));
+    co_await writer.flush();
   }
-  if (generation.given_up()) {
-    if (!begun) throw no_progress();
-    co_await exchange.send(event_text(no_progress().body()));
-    co_return;
-  }
+  if (generation.given_up()) co_return co_await writer.fail(no_progress());
   if (call.stream) {
-    const std::string usage = call.include_usage ? reply.usage_chunk(generation.usage()) : "";
-    co_await exchange.send(usage + event_text("[DONE]"));
-    co_await exchange.end_events();
+    if (call.include_usage) co_await writer.add(reply.usage_chunk(generation.usage()));
+    co_await writer.end();
   } else {
     HttpResponse response;
     response.body = reply.body(generation.usage());

@@ -21,6 +21,7 @@
 #include "engine/meter/meter_cost.h"
 #include "engine/weights.h"
 #include "server/model_server.h"
+#include "server/step_pace.h"
 #include "tools/redline/command.h"
 #include "tools/redline/options.h"
 #include "tools/redline/session.h"
@@ -190,10 +191,12 @@ struct LoadedService {
   LoadedService(const ServeFlags& flags, const EngineOptions& engine_options, server::ServiceOptions options,
                 server::ModelServer& http, const server::ModelServer::Progress& progress)
       : model(load_model(flags.model, flags.model_flags, progress)),
+        pace([&http](std::function<void()> what) { http.post(std::move(what)); }),
         meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(), measure_meter_cost()),
         engine(model, engine_options,
                [this, step_to_freeze_at = frozen_step()](const StepRecord& step) mutable {
                  meter.add_step(step);
+                 pace.after_step();
                  while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
                    std::this_thread::sleep_for(std::chrono::hours(1));
                }),
@@ -207,6 +210,7 @@ struct LoadedService {
   }
 
   std::shared_ptr<LoadedModel> model;
+  server::StepPace pace;
   server::LiveMeter meter;
   Engine engine;
   server::Service service;
