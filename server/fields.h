@@ -13,7 +13,8 @@ namespace redline::server {
 
 using Json = nlohmann::ordered_json;
 
-/// The object that `body` is. Throws ApiError 400 where it is none, or nests more than 128 deep.
+/// The object that `body` is. Throws ApiError 400 where it is none, nests more than 128 deep, or has an
+/// object of more than some 16,000 members.
 Json parse_body(const std::string& body);
 
 /// `json` as the answer 200; what is no UTF-8 in it becomes U+FFFD.

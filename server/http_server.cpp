@@ -34,6 +34,7 @@ using Unix = asio::local::stream_protocol;
 
 constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
 constexpr int kAcceptsAtOnce = 512;
+constexpr auto kAcceptPause = std::chrono::milliseconds(20);
 
 asio::ssl::context make_tls(const HttpAddress& address) {
   asio::ssl::context tls(asio::ssl::context::tls_server);
@@ -195,12 +196,17 @@ class HttpServer::Impl {
   };
 
   asio::awaitable<void> accept() {
+    asio::steady_timer pause(context_);
     while (acceptor_.is_open()) {
+      if (connections_.size() >= limits_.num_connections) {  // others wait for one of them to end
+        pause.expires_after(kAcceptPause);
+        co_await pause.async_wait(kNoThrow);
+        continue;
+      }
       auto [error, socket] = co_await acceptor_.async_accept(kNoThrow);
       if (error == asio::error::operation_aborted || error == asio::error::bad_descriptor) break;
-      if (error || connections_.size() >= limits_.num_connections) {
-        // Out of descriptors, or full: those that are here go on; wait for one of them to end.
-        asio::steady_timer pause(context_, std::chrono::milliseconds(20));
+      if (error) {  // out of descriptors: those that are here go on
+        pause.expires_after(kAcceptPause);
         co_await pause.async_wait(kNoThrow);
         continue;
       }

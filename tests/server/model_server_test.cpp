@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -31,8 +32,12 @@ struct TinyService {
   explicit TinyService(const ModelServer::Progress& progress) : model(open_model(progress)) {}
 
   std::shared_ptr<LoadedModel> model;
+  std::atomic<int> steps_to_live = 0;  // 0: for ever
   LiveMeter meter{DevicePeaks{}, 0, 0};
-  Engine engine{model, {}, [this](const StepRecord& step) { meter.add_step(step); }};
+  Engine engine{model, {}, [this](const StepRecord& step) {
+                  meter.add_step(step);
+                  if (--steps_to_live == 0) throw std::runtime_error("the device is gone");
+                }};
   Service service{engine, meter, {.model_names = {"tiny"}, .metrics = {}, .sensors = {}}};
 };
 
@@ -63,6 +68,7 @@ class LoadingServer : public testing::Test {
     holding_.set_value();
     if (held_.get_future().get()) throw std::runtime_error("weights.bin: is broken");
     const auto whole = std::make_shared<TinyService>(progress);
+    whole->steps_to_live = steps_to_live_;
     return std::shared_ptr<Service>(whole, &whole->service);
   }
   void release(bool fail = false) {
@@ -75,6 +81,7 @@ class LoadingServer : public testing::Test {
   std::promise<void> holding_, loaded_;
   std::promise<bool> held_;
   bool released_ = false;
+  int steps_to_live_ = 0;
   ModelServer server_{{.host = "127.0.0.1"}, {}, {}, {{}, "1.2.3", "tiny"}};
   std::optional<bool> ended_;
   std::string error_;
@@ -129,6 +136,24 @@ TEST_F(LoadingServer, ServesOnceItIsLoaded) {
   server_.stop(std::chrono::seconds(5));
   running_.join();
   EXPECT_EQ(ended_, true);
+}
+
+TEST_F(LoadingServer, AnEngineThatDiesIsToldToStreamsCallsAndHealth) {
+  steps_to_live_ = 5;
+  release();
+  loaded_.get_future().wait();
+  const std::string body = R"({"prompt": [5, 9, 2], "max_tokens": 400, "ignore_eos": true, "stream": true})";
+  const Answer stream = ask("POST /v1/completions", body);
+  EXPECT_EQ(stream.status, 200);
+  EXPECT_NE(stream.body.find("the device is gone"), std::string::npos) << stream.body;
+  EXPECT_EQ(stream.body.find("[DONE]"), std::string::npos);
+  EXPECT_FALSE(stream.body.ends_with("0\r\n\r\n")) << "no proper end";
+  for (const char* request : {"GET /health", "POST /v1/completions"}) {
+    const Answer answer = ask(request, body);
+    EXPECT_EQ(answer.status, 503);
+    EXPECT_EQ(Json::parse(answer.body).at("error").at("code"), "engine_stopped");
+  }
+  EXPECT_EQ(ask("GET /metrics").status, 200);
 }
 
 TEST_F(LoadingServer, AFailureToLoadEndsItWithItsError) {

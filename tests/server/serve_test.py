@@ -20,6 +20,7 @@ import unittest
 from serving import GREEDY, MESSAGES, MODEL, REDLINE, Server, run_tests
 
 TINY = pathlib.Path(__file__).resolve().parents[1] / "goldens/tiny/plain_4to2_d32_long_bf16"
+OPENAPI = pathlib.Path(__file__).resolve().parents[2] / "docs/openapi.json"
 KEY = "secret-key"
 
 SERVER = None
@@ -181,7 +182,7 @@ class Http(unittest.TestCase):
     def test_ambiguous_messages_are_refused_and_the_connection_closed(self):
         for request in (b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\n\r\n",
                         b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", b"Content-Length: -1\r\n\r\n",
-                        b"X y: 1\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"):
+                        b"X y: 1\r\n\r\n", b"X: a\r\n b\r\n\r\n", b"X: a\nContent-Length: 3\n\n", b"Content-Length : 3\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"):
             with self.subTest(request=request):
                 answer = SERVER.raw(self.HEAD + request)
                 self.assertEqual(answer[9:12], b"400", answer[:200])
@@ -243,6 +244,13 @@ class Keys(unittest.TestCase):
                              ("GET", "/props"), ("POST", "//v1/completions"), ("GET", "/health/..")):
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}, {"X-Api-Key": KEY + "x"}, {"Authorization": KEY}):
                 self.assertEqual(server.ask(method, path, "{}" if method == "POST" else None, headers)[0], 401, (path, headers))
+        routes = {(method.upper(), path) for path, methods in json.loads(OPENAPI.read_text())["paths"].items() for method in methods}
+        public = {("GET", "/health"), ("GET", "/v1/health")}
+        self.assertLess(public, routes)
+        for method, path in routes - public:
+            for target in (path, path + "?/health", path + "/", "http://x" + path, "/health/.." + path, "/health#" + path, path.replace("/", "/%2e/", 1)):
+                answer = server.raw(f"{method} {target} HTTP/1.1\r\nHost: /health\r\nX-Original-URL: /health\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+                self.assertEqual(answer[9:12], b"401", (method, target, answer[:200]))
         self.assertEqual(server.ask("GET", "/health")[0], 200)
         for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-Api-Key": KEY}):
             self.assertEqual(server.ask("GET", "/v1/models", headers=headers)[0], 200)

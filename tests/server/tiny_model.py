@@ -8,8 +8,9 @@ CHARACTERS = "".join(map(chr, range(33, 127)))
 END = "<end>"
 
 
-def write_model(path, layers=2, hidden=64, heads=4, kv_heads=1, ffn=96, context=8192, seed=1):
-    """Every token is a visible character (a space is "Ġ", as byte-level vocabularies write it) but the last, which ends answers."""
+def write_model(path, layers=2, hidden=64, heads=4, kv_heads=1, ffn=96, context=8192, seed=1, poison=None):
+    """Every token is a visible character (a space is "Ġ", as byte-level vocabularies write it) but the last, which ends answers.
+    After the character `poison` all logits are NaN."""
     tokens = [*CHARACTERS, "\u0120", END]
     keys = [
         ("general.architecture", STRING, "llama"), ("llama.block_count", U32, layers), ("llama.embedding_length", U32, hidden),
@@ -38,6 +39,9 @@ def write_model(path, layers=2, hidden=64, heads=4, kv_heads=1, ffn=96, context=
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
         spread = 1.5 if name.startswith(("token_embd", "output.")) else 1.0 / shape[0] ** 0.5
         values = [1.0] * count if len(shape) == 1 else [rng.gauss(0, spread) for _ in range(count)]
+        if poison and name.startswith("token_embd"):
+            row = tokens.index(poison) * hidden
+            values[row:row + hidden] = [float("nan")] * hidden
         data += b"\0" * (-len(data) % 32)
         out += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape) + struct.pack("<IQ", 0, len(data))
         data += struct.pack(f"<{count}f", *values)
