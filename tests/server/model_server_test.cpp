@@ -32,11 +32,14 @@ struct TinyService {
   explicit TinyService(const ModelServer::Progress& progress) : model(open_model(progress)) {}
 
   std::shared_ptr<LoadedModel> model;
-  std::atomic<int> steps_to_live = 0;  // 0: for ever
+  std::atomic<int> steps_to_live = 0;  // 0: for ever; the last one waits for client_has_read
+  std::atomic<bool> client_has_read = false;
   LiveMeter meter{DevicePeaks{}, 0, 0};
   Engine engine{model, {}, [this](const StepRecord& step) {
                   meter.add_step(step);
-                  if (--steps_to_live == 0) throw std::runtime_error("the device is gone");
+                  if (--steps_to_live != 0) return;
+                  client_has_read.wait(false);
+                  throw std::runtime_error("the device is gone");
                 }};
   Service service{engine, meter, {.model_names = {"tiny"}, .metrics = {}, .sensors = {}}};
 };
@@ -69,6 +72,7 @@ class LoadingServer : public testing::Test {
     if (held_.get_future().get()) throw std::runtime_error("weights.bin: is broken");
     const auto whole = std::make_shared<TinyService>(progress);
     whole->steps_to_live = steps_to_live_;
+    tiny_ = whole;
     return std::shared_ptr<Service>(whole, &whole->service);
   }
   void release(bool fail = false) {
@@ -82,6 +86,7 @@ class LoadingServer : public testing::Test {
   std::promise<bool> held_;
   bool released_ = false;
   int steps_to_live_ = 0;
+  std::shared_ptr<TinyService> tiny_;
   ModelServer server_{{.host = "127.0.0.1"}, {}, {}, {{}, "1.2.3", "tiny"}};
   std::optional<bool> ended_;
   std::string error_;
@@ -143,11 +148,15 @@ TEST_F(LoadingServer, AnEngineThatDiesIsToldToStreamsCallsAndHealth) {
   release();
   loaded_.get_future().wait();
   const std::string body = R"({"prompt": [5, 9, 2], "max_tokens": 400, "ignore_eos": true, "stream": true})";
-  const Answer stream = ask("POST /v1/completions", body);
-  EXPECT_EQ(stream.status, 200);
-  EXPECT_NE(stream.body.find("the device is gone"), std::string::npos) << stream.body;
-  EXPECT_EQ(stream.body.find("[DONE]"), std::string::npos);
-  EXPECT_FALSE(stream.body.ends_with("0\r\n\r\n")) << "no proper end";
+  tests::Client stream(server_.port());
+  stream.send(tests::request_text("POST /v1/completions", body));
+  EXPECT_TRUE(stream.read_up_to("data: ").starts_with("HTTP/1.1 200 OK\r\n"));
+  tiny_->client_has_read = true;
+  tiny_->client_has_read.notify_one();
+  const std::string rest = stream.read_to_end();
+  EXPECT_NE(rest.find("the device is gone"), std::string::npos) << rest;
+  EXPECT_EQ(rest.find("[DONE]"), std::string::npos);
+  EXPECT_FALSE(rest.ends_with("0\r\n\r\n")) << "no proper end";
   for (const char* request : {"GET /health", "POST /v1/completions"}) {
     const Answer answer = ask(request, body);
     EXPECT_EQ(answer.status, 503);
