@@ -3,6 +3,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <chrono>
+#include <exception>
 #include <stdexcept>
 #include <utility>
 
@@ -190,11 +191,18 @@ asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) 
   call_meter.begin(call.requests, *generation);
   exchange.on_close([&generation] { generation->abort(); });
   const ListedGeneration listed(generations_, *generation);
+  std::exception_ptr client_gone;
   try {
     co_await answer(exchange, call, *generation, call_meter);
   } catch (const boost::system::system_error& error) {
     if (timed_out(error.code()) || generation->overrun()) ++answers_.num_stalled_readers;
-    throw;
+    client_gone = std::current_exception();
+  }
+  if (client_gone) {
+    generation->abort();
+    while (!(co_await generation->next()).empty()) {
+    }  // what it has cost is known at its end
+    std::rethrow_exception(client_gone);
   }
   if (generation->overrun()) ++answers_.num_stalled_readers;
 }
