@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "engine/meter/attribution.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/weights.h"
 
@@ -172,6 +173,7 @@ void EngineCore::begin(Inbox::Submission submission) {
   auto job = std::make_shared<Job>();
   job->stream = std::move(submission.stream);
   job->tenant = request.tenant;
+  job->on_end = std::move(request.on_end);
   job->usage = job->stream->usage;
   job->finished.resize(static_cast<std::size_t>(request.n));
   for (std::int32_t i = 0; i < request.n; ++i)
@@ -231,7 +233,9 @@ void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
   for (std::size_t i = 0; i < plan.sequences.size(); ++i) {
     const ScheduledSequence& scheduled = plan.sequences[i];
     RequestUsage& usage = running_.at(scheduled.sequence->id).job->usage;
+    const Phase phase = scheduled.is_decode ? Phase::kDecode : Phase::kPrefill;
     (scheduled.is_decode ? usage.decode : usage.prefill) += counts.sequences[i];
+    usage.device_ns[static_cast<std::size_t>(phase)] += attributed_busy_ns(counts, phase, i);
     usage.cached_tokens = std::max<std::int64_t>(usage.cached_tokens, scheduled.sequence->num_cached_tokens);
   }
 }
@@ -321,14 +325,16 @@ void EngineCore::emit() {
   for (auto& [job, event] : events_) {
     StreamState& stream = *job->stream;
     event.time_ns = time_ns;
+    bool ends = false;
     {
       const std::lock_guard lock(stream.mutex);
-      if (event.finish_reason != FinishReason::kNone && --stream.num_unfinished == 0)
-        job->usage.finish_ns = time_ns;
+      ends = event.finish_reason != FinishReason::kNone && --stream.num_unfinished == 0;
+      if (ends) job->usage.finish_ns = time_ns;
       stream.usage = job->usage;
       stream.events.push_back(std::move(event));
       stream.arrived.notify_all();
     }
+    if (ends && job->on_end) job->on_end(job->usage);
     if (stream.on_event) stream.on_event();
   }
   events_.clear();

@@ -81,6 +81,7 @@ class EngineCore {
     std::vector<Answer> answers;
     std::vector<bool> finished;  // by answer
     RequestUsage usage;
+    std::function<void(const RequestUsage&)> on_end;
   };
   // What a sequence computes: one answer of a job, and at first the prompt of all.
   struct Running {

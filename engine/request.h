@@ -1,7 +1,9 @@
 // What a caller submits, and what comes back.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +39,8 @@ struct SamplingParams {
   std::vector<std::int32_t> shown_special_tokens{};  // that stay in the text all the same
 };
 
+struct RequestUsage;
+
 /// An immutable submission.
 struct Request {
   std::vector<std::int32_t> prompt{};  // token ids, at least one
@@ -47,6 +51,8 @@ struct Request {
   std::string cache_salt{};   // only a tenant's requests with the same salt share cached prefixes
   bool use_prefix_cache = true;
   std::shared_ptr<Constraint> constraint{};  // what every answer must look like; null: anything
+  // Called on the engine's thread once its last answer has ended, however it did: must return at once.
+  std::function<void(const RequestUsage&)> on_end{};
 };
 
 enum class FinishReason : std::uint8_t { kNone, kStop, kLength, kAborted, kError };
@@ -76,6 +82,8 @@ struct RequestUsage {
   std::int64_t cached_tokens = 0;     // of them, found in the prefix cache
   std::int64_t generated_tokens = 0;  // all answers
   Counts prefill, decode;
+  // Of the device's busy time, by phase: attributed (meter/attribution.h), so that requests sum to the steps.
+  std::array<double, kNumPhases> device_ns{};
   std::int64_t arrival_ns = 0;      // steady clock
   std::int64_t scheduled_ns = 0;    // its first step began; 0: it has not
   std::int64_t first_token_ns = 0;  // 0: none yet

@@ -102,6 +102,8 @@ RequestUsage Generation::usage() const {
     sum.generated_tokens += each.generated_tokens;
     sum.prefill += each.prefill;
     sum.decode += each.decode;
+    for (std::size_t phase = 0; phase < sum.device_ns.size(); ++phase)
+      sum.device_ns[phase] += each.device_ns[phase];
   }
   return sum;
 }

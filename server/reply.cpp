@@ -5,6 +5,8 @@
 #include <random>
 #include <utility>
 
+#include "accounts/account.h"
+#include "engine/meter/economics.h"
 #include "engine/tokenizer/tokenizer.h"
 
 namespace redline::server {
@@ -68,8 +70,9 @@ Json usage_json(const RequestUsage& usage) {
           {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
 }
 
-Reply::Reply(const Call& call, const Tokenizer* tokenizer)
+Reply::Reply(const Call& call, const Tokenizer* tokenizer, std::optional<double> price_per_hour)
     : call_(call),
+      price_per_hour_(price_per_hour),
       tokenizer_(tokenizer),
       id_(random_id(call.chat ? "chatcmpl-" : "cmpl-")),
       created_(std::chrono::duration_cast<std::chrono::seconds>(
@@ -178,10 +181,28 @@ std::string Reply::chunk(const Generation::Piece& piece, const Generation& gener
   return role + chunk_of(choice, usage);
 }
 
+// With what the call took of the device. Joules are null: no sensor tells one call's from another's yet.
+Json Reply::whole_usage_json(const RequestUsage& usage) const {
+  CallAccount account;
+  set_usage(account, usage);
+  Json own;
+  for (std::size_t phase = 0; phase < kNumPhases; ++phase)
+    own[kPhaseNames[phase]] = {{"flops", account.flops[phase]},
+                               {"bytes", account.bytes[phase]},
+                               {"device_seconds", account.device_s[phase]}};
+  own["joules"] = nullptr;
+  own["cost"] = price_per_hour_
+                    ? Json((account.device_s[0] + account.device_s[1]) * *price_per_hour_ / kSecondsPerHour)
+                    : Json();
+  Json json = usage_json(usage);
+  json["redline"] = std::move(own);
+  return json;
+}
+
 std::string Reply::usage_chunk(const RequestUsage& usage) const {
   Json chunk = head(call_.chat ? "chat.completion.chunk" : "text_completion");
   chunk["choices"] = Json::array();
-  chunk["usage"] = usage_json(usage);
+  chunk["usage"] = whole_usage_json(usage);
   return event_text(dump(chunk));
 }
 
@@ -222,7 +243,7 @@ std::string Reply::body(const RequestUsage& usage) const {
   }
   Json body = head(call_.chat ? "chat.completion" : "text_completion");
   body["choices"] = std::move(choices);
-  body["usage"] = usage_json(usage);
+  body["usage"] = whole_usage_json(usage);
   return dump(body);
 }
 

@@ -15,7 +15,8 @@ namespace redline::server {
 class Reply {
  public:
   /// Keeps references to both. `tokenizer` may be null: then there is no text.
-  Reply(const Call& call, const Tokenizer* tokenizer);
+  /// `price_per_hour`: of the device, for what a call cost; nothing: not known.
+  Reply(const Call& call, const Tokenizer* tokenizer, std::optional<double> price_per_hour = std::nullopt);
 
   /// The streamed chunks for one piece, `data: {...}\n\n` each; none where there is nothing to tell yet. A
   /// chat answer's first carries its role. With the usage so far where the call wants it in every chunk.
@@ -46,7 +47,10 @@ class Reply {
   Json reason_json(const Answer& answer, FinishReason reason) const;
   Json token_json(const TokenLogprob& token) const;
 
+  Json whole_usage_json(const RequestUsage& usage) const;
+
   const Call& call_;
+  const std::optional<double> price_per_hour_;
   const Tokenizer* tokenizer_;
   std::string id_;
   std::int64_t created_;

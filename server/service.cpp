@@ -162,6 +162,16 @@ asio::awaitable<Call> Service::parse_call(const Json& body, bool chat) const {
   co_return chat ? parse_chat(body, served_) : parse_completion(body, served_);
 }
 
+Service::CallRecords Service::open_records(std::vector<Request>& requests, const std::string& tenant) const {
+  CallRecords records;
+  if (!options_.accounts) return records;
+  for (Request& request : requests) {
+    records.push_back(options_.accounts->begin(tenant));
+    request.on_end = [record = records.back()](const RequestUsage& usage) { record->end(usage); };
+  }
+  return records;
+}
+
 asio::awaitable<HttpResponse> Service::read(std::function<HttpResponse()> answer) {
   const auto run = [](const std::function<HttpResponse()>& what) -> asio::awaitable<HttpResponse> {
     co_return what();
@@ -181,6 +191,7 @@ asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) 
   Call call = co_await asio::co_spawn(readers_, read_call(exchange.request()), asio::use_awaitable);
   check_queue_of(tenant);  // others may have come while this one was read
   for (Request& each : call.requests) each.tenant = tenant;
+  const CallRecords records = open_records(call.requests, tenant);
   try {
     generation.emplace(exchange.executor(), engine_, call.requests);
   } catch (const std::invalid_argument& error) {
@@ -193,7 +204,7 @@ asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) 
   const ListedGeneration listed(generations_, *generation);
   std::exception_ptr client_gone;
   try {
-    co_await answer(exchange, call, *generation, call_meter);
+    co_await answer(exchange, call, *generation, call_meter, records);
   } catch (const boost::system::system_error& error) {
     if (timed_out(error.code()) || generation->overrun()) ++answers_.num_stalled_readers;
     client_gone = std::current_exception();
@@ -208,12 +219,13 @@ asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) 
 }
 
 asio::awaitable<void> Service::answer(Exchange& exchange, const Call& call, Generation& generation,
-                                      CallMeter& call_meter) {
-  Reply reply(call, engine_.model().tokenizer.get());
+                                      CallMeter& call_meter, const CallRecords& records) {
+  Reply reply(call, engine_.model().tokenizer.get(), options_.price_per_hour);
   EventWriter writer(exchange, generation);
   for (auto pieces = co_await generation.next(); !pieces.empty(); pieces = co_await generation.next()) {
     for (const auto& piece : pieces) {
       call_meter.add(piece);
+      if (!records.empty()) records[piece.prompt]->update(generation.usage(piece.prompt));
       if (const auto failure = failure_of(piece.event, generation)) co_return co_await writer.fail(*failure);
       if (!call.stream)
         reply.add(piece);

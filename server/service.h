@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "accounts/account_writer.h"
 #include "engine/chat_prompt.h"
 #include "engine/engine.h"
 #include "engine/meter/explanation.h"
@@ -31,9 +32,11 @@ struct ServiceOptions {
   /// (0: any number), but for those named.
   std::int64_t tenant_max_waiting = 0;
   std::map<std::string, std::int64_t> tenants_max_waiting = {};
-  DType kv_dtype = DType::kBF16;           // the engine's
-  MetricsOptions metrics;                  // but for what the engine knows
-  std::shared_ptr<DeviceSensors> sensors;  // null: there are none
+  DType kv_dtype = DType::kBF16;              // the engine's
+  MetricsOptions metrics;                     // but for what the engine knows
+  std::shared_ptr<DeviceSensors> sensors;     // null: there are none
+  std::shared_ptr<AccountWriter> accounts{};  // the durable ledger; null: none
+  std::optional<double> price_per_hour{};     // of the device
 };
 
 /// All but the constructor belong to the server's thread.
@@ -74,8 +77,10 @@ class Service {
   void check_queue_of(const std::string& tenant) const;
   asio::awaitable<Call> read_call(const HttpRequest& request);
   asio::awaitable<Call> parse_call(const Json& body, bool chat) const;
+  using CallRecords = std::vector<std::shared_ptr<CallRecord>>;  // by prompt; empty without a ledger
+  CallRecords open_records(std::vector<Request>& requests, const std::string& tenant) const;
   asio::awaitable<void> answer(Exchange& exchange, const Call& call, Generation& generation,
-                               CallMeter& call_meter);
+                               CallMeter& call_meter, const CallRecords& records);
 
   Engine& engine_;
   LiveMeter& meter_;

@@ -16,10 +16,11 @@ MAY_INCLUDE = {
     "kvcache": {"kvcache", "kernels"},
     "scheduler": {"scheduler", "kvcache", "kernels"},
     "engine": {"engine", "scheduler", "kvcache", "kernels"},
-    "server": {"server", "engine", "scheduler", "kvcache", "kernels"},
-    "tools": {"tools", "server", "engine", "scheduler", "kvcache", "kernels"},
+    "accounts": {"accounts", "engine", "scheduler", "kvcache", "kernels"},
+    "server": {"server", "accounts", "engine", "scheduler", "kvcache", "kernels"},
+    "tools": {"tools", "server", "accounts", "engine", "scheduler", "kvcache", "kernels"},
     "examples": {"engine", "scheduler", "kvcache", "kernels"},
-    "tests": {"tests", "tools", "server", "engine", "scheduler", "kvcache", "kernels"},
+    "tests": {"tests", "tools", "server", "accounts", "engine", "scheduler", "kvcache", "kernels"},
 }
 SUFFIXES = {".h", ".cpp", ".inc", ".cu", ".cuh"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)

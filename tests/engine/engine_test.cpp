@@ -243,26 +243,36 @@ TEST(Engine, TenantsQueueAndLimitsAreTold) {
 
 TEST(Engine, RequestsSharesSumToTheSteps) {
   std::array<Counts, kNumPhases> steps{}, requests{};
+  double busy_ns = 0, device_ns = 0;
   {
     EngineOptions options = small_options();
     options.max_context = 0;
     options.kv_memory_bytes = 20 * 16 * 2 * 32 * 2 * 2;
     Engine engine(tiny_model(), options, [&](const StepRecord& record) {
-      for (std::size_t p = 0; p < kNumPhases; ++p) steps[p] += record.counts->phase[p];
+      for (std::size_t p = 0; p < kNumPhases; ++p) {
+        steps[p] += record.counts->phase[p];
+        busy_ns += record.counts->busy_ns[p];
+      }
     });
     std::vector<std::unique_ptr<Stream>> streams;
     for (std::uint32_t i = 0; i < 8; ++i)
       streams.push_back(engine.submit(request_of(random_tokens(60, i, 211), 30)));
+    ASSERT_TRUE(streams[3]->next());
+    streams[3]->abort();
     for (const auto& stream : streams) {
       collect(*stream);
       requests[0] += stream->usage().prefill;
       requests[1] += stream->usage().decode;
+      EXPECT_GT(stream->usage().device_ns[0], 0);
+      for (const double ns : stream->usage().device_ns) device_ns += ns;
     }
     EXPECT_GT(engine.stats().num_preemptions, 0);
   }
   EXPECT_EQ(requests[0], steps[0]);
   EXPECT_EQ(requests[1], steps[1]);
   EXPECT_GT(steps[0].wasted_tokens, 0) << "preempted sequences are computed again";
+  EXPECT_GT(busy_ns, 0);
+  EXPECT_NEAR(device_ns / busy_ns, 1, 1e-9);
 }
 
 TEST(Engine, AbortEndsARequestAndFreesItsBlocks) {

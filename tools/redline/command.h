@@ -27,6 +27,7 @@ Action declare_cost(Flags& flags);
 Action declare_eval(Flags& flags);
 Action declare_inspect(Flags& flags);
 Action declare_probe(Flags& flags);
+Action declare_report(Flags& flags);
 Action declare_tokenize(Flags& flags);
 Action declare_template(Flags& flags);
 Action declare_convert(Flags& flags);
@@ -49,6 +50,8 @@ inline constexpr Command kCommands[] = {
     {"bench serve", "Measure an OpenAI-compatible server under load", declare_bench_serve},
     {"bench load", "Measure the engine under the same load, without a server", declare_bench_load},
     {"cost", "What tokens cost: from a measured run, or from price, peak and MFU", declare_cost},
+    {"report", "Who used what: calls, tokens, FLOPs, device time and cost from a server's ledger",
+     declare_report},
     {"eval", "Perplexity of a text, its logits, and their distance from a base's", declare_eval},
     {"inspect", "What a model is, what it needs, and what bounds it on a device", declare_inspect},
     {"probe", "Measure the peaks that this machine attains", declare_probe},

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "accounts/account_writer.h"
 #include "engine/meter/device_sensors.h"
 #include "engine/meter/estimate.h"
 #include "engine/meter/meter_cost.h"
@@ -32,7 +33,8 @@ namespace {
 
 struct ServeFlags {
   std::string model, host = "127.0.0.1", api_key_file, metrics_alias;
-  std::string unix_path, certificate_file, key_file;
+  std::string unix_path, certificate_file, key_file, ledger;
+  std::optional<double> price;
   std::string tool_call_parser = "auto", reasoning_parser = "auto";
   std::vector<std::string> names, api_keys, tenant_max_waiting, tenant_kv_share;
   std::string cors_origin = "*";
@@ -183,6 +185,7 @@ server::ServiceOptions service_options(const ServeFlags& flags) {
   options.metrics.vllm_alias = !flags.metrics_alias.empty();
   options.metrics.max_sequences = flags.cache.options.max_sequences;
   options.sensors = sensors_of(flags.model_flags.device);
+  options.price_per_hour = flags.price;
   return options;
 }
 
@@ -200,15 +203,32 @@ struct LoadedService {
                  while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
                    std::this_thread::sleep_for(std::chrono::hours(1));
                }),
-        service(engine, meter, with_weights(std::move(options), *model)),
+        service(engine, meter, completed(std::move(options), flags)),
         watchdog(engine, std::chrono::seconds(flags.watchdog_s), [&http] { http.give_up(); }) {}
 
-  static server::ServiceOptions with_weights(server::ServiceOptions options, const LoadedModel& model) {
-    options.metrics.weight_bytes = model.weights->stored_bytes;
-    options.metrics.num_parameters = stored_weights(model.config, DType::kF32).parameters();
+  // With what the loaded model tells.
+  server::ServiceOptions completed(server::ServiceOptions options, const ServeFlags& flags) {
+    options.metrics.weight_bytes = model->weights->stored_bytes;
+    options.metrics.num_parameters = stored_weights(model->config, DType::kF32).parameters();
+    if (flags.ledger.empty()) return options;
+    RunAccount run{.run = new_run_id(),
+                   .model = options.model_names.front(),
+                   .device = meter.peaks().device_name,
+                   .started_s = unix_seconds(),
+                   .seen_s = unix_seconds()};
+    accounts = std::make_shared<AccountWriter>(flags.ledger, std::move(run), [this](RunAccount& account) {
+      const EngineStats stats = engine.stats();
+      const auto reading = meter.read(steady_ns(), stats.num_running + stats.num_waiting > 0);
+      account.idle_s = reading.idle_s;
+      account.gap_s = reading.gap_s;
+      account.busy_s = reading.busy_s;
+    });
+    options.accounts = accounts;
     return options;
   }
 
+  // Calls end while the engine does: their accounts are written after that.
+  std::shared_ptr<AccountWriter> accounts;
   std::shared_ptr<LoadedModel> model;
   server::StepPace pace;
   server::LiveMeter meter;
@@ -265,6 +285,9 @@ Action declare_serve(Flags& flags) {
   flags.texts("--tenant-kv-share", "[NAME=]SHARE",
               "Share of the cache that one tenant may hold, above 0 to 1; NAME: this one (default: 1)",
               values->tenant_kv_share);
+  flags.text("--ledger", "FILE", "Keep account of every call in this file, for `redline report`",
+             values->ledger);
+  flags.number("--price", "Of the device's hour: answers then tell what they cost", values->price, 0, 1e9);
   flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM", values->drain_timeout_s,
                0);
   flags.number("--watchdog", "Seconds that the engine may take for a step before the server gives up; 0: any",
