@@ -104,7 +104,9 @@ std::vector<Counterfactual> counterfactuals(const StepModel& steps, const StepSh
   for (const DType type : model.kv_types) {
     const Estimate narrower(model.config, model.weights, type, model.compute_of);
     if (narrower.kv_bytes_per_token() >= estimate.kv_bytes_per_token()) continue;
-    add(std::string(traits(type).name) + " cache", shape, steps.predict(shape, narrower), now->gap_s);
+    std::optional<PredictedStep> step = steps.predict(shape, narrower);
+    if (step) step->at_least = true;  // attention that widens its cache is not the one that was measured
+    add(std::string(traits(type).name) + " cache", shape, step, now->gap_s);
   }
   if (shape.depth >= kLongContext) {
     shallower.depth /= 2;
