@@ -218,7 +218,8 @@ TEST(Diagnosis, CounterfactualsAreWhatTheDeviceThenDoes) {
   EXPECT_NEAR(speedup(found, "q4_0 weights"), now_s / fake.step_s_of(deep, model(DType::kQ4_0)), kNanosecond);
   EXPECT_NEAR(speedup(found, "q8_0 cache"), now_s / fake.step_s_of(deep, model(DType::kBF16, DType::kQ8_0)),
               kNanosecond);
-  for (const Counterfactual& each : found) EXPECT_EQ(each.at_most, each.change == "q8_0 cache") << each.change;
+  for (const Counterfactual& each : found)
+    EXPECT_EQ(each.at_most, each.change == "q8_0 cache") << each.change;
   EXPECT_NEAR(speedup(found, "half the context"), now_s / fake.step_s_of(shallow, model()), kNanosecond);
   EXPECT_NEAR(speedup(found, "no gap"), now_s / prompt.step_s_of(deep, model()), kNanosecond);
   FakeDevice perfect = fake;
