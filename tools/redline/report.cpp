@@ -111,6 +111,17 @@ void print_csv(const std::vector<AccountSum>& sums, const ReportFlags& flags) {
   }
 }
 
+// Of the calls shown.
+std::string energy_text(const std::vector<AccountSum>& sums) {
+  if (sums.empty()) return "not exposed";
+  double joules = 0;
+  for (const AccountSum& sum : sums) {
+    if (!sum.joules) return "not exposed";
+    joules += *sum.joules;
+  }
+  return format_si(joules, "J");
+}
+
 void print_table(const std::vector<AccountSum>& sums, const Json& device, const ReportFlags& flags) {
   std::size_t width = flags.by.size();
   for (const AccountSum& sum : sums) width = std::max(width, sum.group.size());
@@ -126,9 +137,10 @@ void print_table(const std::vector<AccountSum>& sums, const Json& device, const 
                 static_cast<long long>(sum.cached_tokens), static_cast<long long>(sum.generated_tokens),
                 format_si(sum.flops[0] + sum.flops[1], "").c_str(), sum.device_seconds(), cost_text);
   }
-  std::printf("\nDevice, of %zu runs in whole: busy %.1f s, gaps %.1f s, idle %.1f s. Energy: not exposed.\n",
+  std::printf("\nDevice, of %zu runs in whole: busy %.1f s, gaps %.1f s, idle %.1f s. Energy: %s.\n",
               device["runs"].get<std::size_t>(), device["busy_seconds"].get<double>(),
-              device["gap_seconds"].get<double>(), device["idle_seconds"].get<double>());
+              device["gap_seconds"].get<double>(), device["idle_seconds"].get<double>(),
+              energy_text(sums).c_str());
 }
 
 int report(const ReportFlags& flags) {
