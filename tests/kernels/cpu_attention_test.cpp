@@ -144,7 +144,9 @@ TEST_P(CpuAttention, EqualsTheReferenceOnRaggedBatches) {
         ASSERT_FALSE(std::isnan(out[i])) << i;
         worst = std::max(worst, std::abs(static_cast<double>(out[i]) - expected[i]));
       }
-      EXPECT_LT(worst, q_scale > 1 ? 2e-4 : 3e-6);
+      // A score is a sum of head_dim products: what rounding does to it, and so to its weight, grows with
+      // both.
+      EXPECT_LT(worst, (q_scale > 1 ? 1e-4 : 3e-6) * std::max(1.0, shape.head_dim / 64.0));
     }
   }
 }
