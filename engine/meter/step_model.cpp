@@ -60,6 +60,14 @@ double rows_of(const PhaseTotals& totals) {
   return static_cast<double>(totals.counts.tokens + totals.counts.wasted_tokens);
 }
 
+StepWork work_of(const StepShape& shape, const Estimate& estimate) {
+  const std::vector<SequenceShape> sequences(static_cast<std::size_t>(shape.batch),
+                                             SequenceShape{shape.depth, shape.num_new, 1});
+  StepWork step;
+  step.add(shape.phase, estimate.step(sequences), shape.rows());
+  return step;
+}
+
 }  // namespace
 
 StepModel::StepModel(const PhaseTotalsArray& totals, const Estimate& estimate, const Peaks& peaks)
@@ -82,6 +90,13 @@ StepModel::StepModel(const PhaseTotalsArray& totals, const Estimate& estimate, c
     complete(phases_[p].attention, other.attention);
   }
   if (timed_) split_other(totals);
+}
+
+StepModel::StepModel(double compute_share, double memory_share, const Peaks& peaks) : peaks_(peaks) {
+  for (PhaseModel& phase : phases_) {
+    phase.ran = true;
+    phase.products = {compute_share, memory_share, compute_share, memory_share};
+  }
 }
 
 // Two phases with steps of different sizes tell what a step costs from what a row costs.
@@ -116,31 +131,57 @@ std::optional<StepModel::Floors> StepModel::floors(const std::array<std::int64_t
                 {*attends_s, timed_ ? memory_s(kv) : 0}};
 }
 
-std::optional<PredictedStep> StepModel::time(const StepShape& shape, const Estimate& estimate,
-                                             const Efficiency& products, const Efficiency& attention) const {
-  const PhaseModel& phase = phases_[static_cast<std::size_t>(shape.phase)];
-  const std::vector<SequenceShape> sequences(static_cast<std::size_t>(shape.batch),
-                                             SequenceShape{shape.depth, shape.num_new, 1});
-  const Work work = estimate.step(sequences);
-  const auto at_peak = floors(work.flops_by_type, work.attention, work.weights, work.kv_read + work.kv_write,
-                              estimate.attention_type());
-  if (!phase.ran || !at_peak) return std::nullopt;
-  PredictedStep step;
-  step.busy_s = bound_s(at_peak->products, products, step.at_least) +
-                bound_s(at_peak->attention, attention, step.at_least) + phase.other_step_s +
-                phase.other_row_s * static_cast<double>(shape.rows());
-  step.gap_s = phase.gap_s;
-  return step;
+std::optional<PredictedStep> StepModel::time(const StepWork& step, ComputeType attention_type,
+                                             const Efficiencies& products,
+                                             const Efficiencies& attention) const {
+  PredictedStep predicted;
+  Floor all_products;
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    if (step.num_rows[p] == 0) continue;
+    const Work& work = step.work[p];
+    const auto at_peak = floors(work.flops_by_type, work.attention, work.weights,
+                                work.kv_read + work.kv_write, attention_type);
+    if (!phases_[p].ran || !at_peak) return std::nullopt;
+    all_products.compute_s += at_peak->products.compute_s;
+    all_products.memory_s += at_peak->products.memory_s;
+    predicted.busy_s += bound_s(at_peak->attention, attention[p], predicted.at_least) +
+                        phases_[p].other_row_s * static_cast<double>(step.num_rows[p]);
+  }
+  Efficiency both = products[static_cast<std::size_t>(Phase::kPrefill)];
+  const Efficiency& decode = products[static_cast<std::size_t>(Phase::kDecode)];
+  const bool prefills = step.num_rows[static_cast<std::size_t>(Phase::kPrefill)] > 0;
+  const bool decodes = step.num_rows[static_cast<std::size_t>(Phase::kDecode)] > 0;
+  if (prefills && decodes) {
+    all_products.memory_s -=
+        static_cast<double>(std::min(step.work[0].weights, step.work[1].weights)) / peaks_.bandwidth;
+    if (!both.compute || decode.compute > both.compute) both.compute = decode.compute;
+    both.memory = decode.memory;
+    both.least_compute = std::max(both.least_compute, decode.least_compute);
+    both.least_memory = decode.least_memory;
+  }
+  predicted.busy_s += bound_s(all_products, prefills ? both : decode, predicted.at_least);
+  double other_step_s = 0;
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    if (step.num_rows[p] == 0) continue;
+    other_step_s = std::max(other_step_s, phases_[p].other_step_s);
+    predicted.gap_s = std::max(predicted.gap_s, phases_[p].gap_s);
+  }
+  predicted.busy_s += other_step_s;
+  return predicted;
+}
+
+std::optional<PredictedStep> StepModel::predict(const StepWork& step, ComputeType attention_type) const {
+  return time(step, attention_type, {phases_[0].products, phases_[1].products},
+              {phases_[0].attention, phases_[1].attention});
 }
 
 std::optional<PredictedStep> StepModel::predict(const StepShape& shape, const Estimate& estimate) const {
-  const PhaseModel& phase = phases_[static_cast<std::size_t>(shape.phase)];
-  return time(shape, estimate, phase.products, phase.attention);
+  return predict(work_of(shape, estimate), estimate.attention_type());
 }
 
 std::optional<PredictedStep> StepModel::at_roofline(const StepShape& shape, const Estimate& estimate) const {
   constexpr Efficiency kWhole{1, 1, 1, 1};
-  return time(shape, estimate, kWhole, kWhole);
+  return time(work_of(shape, estimate), estimate.attention_type(), {kWhole, kWhole}, {kWhole, kWhole});
 }
 
 std::optional<StepShape> mean_step(const PhaseTotals& totals, Phase phase, const Estimate& estimate) {

@@ -31,6 +31,17 @@ struct Efficiency {
          least_memory = 0;  // that both reached at least: they took no longer than the whole
 };
 
+/// What a step does by phase, either of which may do nothing, and for how many tokens.
+struct StepWork {
+  std::array<Work, kNumPhases> work{};
+  std::array<std::int64_t, kNumPhases> num_rows{};
+
+  void add(Phase phase, const Work& more, std::int64_t rows) {
+    work[static_cast<std::size_t>(phase)] += more;
+    num_rows[static_cast<std::size_t>(phase)] += rows;
+  }
+};
+
 struct PredictedStep {
   double busy_s = 0, gap_s = 0;
   bool at_least = false;  // an efficiency that was not measured counted as 1, and may bind: it takes no less
@@ -45,10 +56,17 @@ class StepModel {
  public:
   /// As `totals` ran `estimate`'s model: their own shapes are predicted exactly where steps are alike.
   StepModel(const PhaseTotalsArray& totals, const Estimate& estimate, const Peaks& peaks);
+  /// On paper: compute and memory at these shares of the peaks, (0, 1], and nothing else takes time.
+  StepModel(double compute_share, double memory_share, const Peaks& peaks);
 
   /// Of a step as `estimate` counts it, at the same efficiencies. Nothing where its phase did not run, or a
   /// peak is unknown.
   std::optional<PredictedStep> predict(const StepShape& shape, const Estimate& estimate) const;
+  /// Of a step that may hold both phases, over a cache that `attention_type` attends to. Weights are read
+  /// once
+  /// (`work` of both phases says all of them). Products with both phases' tokens compute as well as
+  /// the better one's, and read as decode's.
+  std::optional<PredictedStep> predict(const StepWork& step, ComputeType attention_type) const;
   /// Busy time at the roofline alone, with the gap and all other operations as they were.
   std::optional<PredictedStep> at_roofline(const StepShape& shape, const Estimate& estimate) const;
 
@@ -62,11 +80,12 @@ class StepModel {
   struct Floors {
     Floor products, attention;
   };
+  using Efficiencies = std::array<Efficiency, kNumPhases>;
   std::optional<Floors> floors(const std::array<std::int64_t, kNumComputeTypes>& flops,
                                std::int64_t attention, std::int64_t weights, std::int64_t kv,
                                ComputeType attention_type) const;
-  std::optional<PredictedStep> time(const StepShape& shape, const Estimate& estimate,
-                                    const Efficiency& products, const Efficiency& attention) const;
+  std::optional<PredictedStep> time(const StepWork& step, ComputeType attention_type,
+                                    const Efficiencies& products, const Efficiencies& attention) const;
   void split_other(const PhaseTotalsArray& totals);
 
   Peaks peaks_;

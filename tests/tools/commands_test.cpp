@@ -141,6 +141,54 @@ TEST(Bench, WantsOneModelAndKeepsItsReservedNames) {
   EXPECT_NE(redline("bench --shape no-such-shape").status, 0);
 }
 
+TEST(Plan, SaysWhatAKnownDeviceWouldDo) {
+  const std::string load = " --input-len 1024 --output-len 256 --price 2 --json";
+  const Json plan = json_of("plan --shape llama-3.1-8b --on h200 --rate 20" + load);
+  expect_documented_keys("plan", plan);
+  EXPECT_EQ(plan.at("devices"), 1);
+  EXPECT_EQ(plan.at("tokens_per_s"), 20 * 256);
+  EXPECT_NE(plan.at("efficiency").at("source").get<std::string>().find("assumed"), std::string::npos);
+  EXPECT_EQ(plan.at("efficiency").at("decode"), 0.75);
+  EXPECT_NEAR(plan.at("usd_per_million_output_tokens_all_borne"), 2 / 3600. / 5120 * 1e6, 1e-9);
+  const Json many = json_of("plan --shape llama-3.1-8b --on h200 --rate 200" + load);
+  EXPECT_EQ(many.at("saturated"), true);
+  EXPECT_GT(many.at("devices"), 5);
+  const Json given = json_of(
+      "plan --shape llama-3.1-8b --on h200 --batch 32 --depth 1000 --compute-share 0.5 --bandwidth-share 1" +
+      load);
+  const std::int64_t weights = given.at("memory").at("weights");
+  const double embedding = 128256. * 4096 * 2, kv = 32 * 1001 * 131072.;
+  EXPECT_NEAR(given.at("tpot_s"), (static_cast<double>(weights) - embedding + kv) / 4.8e12, 1e-6)
+      << "weights but the embedding, and the cache, at the bandwidth";
+  EXPECT_EQ(given.at("memory_bytes"), weights + 32 * 1280 * 131072LL);
+  const Json strict = json_of("plan --shape llama-3.1-8b --on h200 --rate 20 --target-tpot 1us" + load);
+  EXPECT_EQ(strict.at("targets").at("met"), false);
+  EXPECT_TRUE(strict.at("most").is_null());
+}
+
+TEST(Plan, RefusesWhatDoesNotFitWithBothNumbers) {
+  const ShellResult model = redline("plan --shape llama-3.1-70b --on h100");
+  EXPECT_EQ(model.status, 1);
+  EXPECT_NE(model.err.find("141 GB"), std::string::npos) << model.err;
+  EXPECT_NE(model.err.find("80.0 GB"), std::string::npos) << model.err;
+  const ShellResult batch = redline("plan --shape llama-3.1-8b --on h100 --batch 2000");
+  EXPECT_EQ(batch.status, 1);
+  EXPECT_NE(batch.err.find("2000 sequences of 640 tokens need 184 GB"), std::string::npos) << batch.err;
+  EXPECT_NE(batch.err.find("80.0 GB, enough for 762"), std::string::npos) << batch.err;
+  EXPECT_EQ(redline("plan --shape llama-3.1-8b --on h101").status, 2);
+  EXPECT_EQ(redline("plan --shape llama-3.1-8b --on h100 --rate 2 --batch 3").status, 2);
+  EXPECT_EQ(redline("plan --shape llama-3.1-8b --on h100 --target-tpot 50").status, 2) << "a unit is needed";
+  EXPECT_EQ(redline("plan --on h100").status, 2);
+}
+
+TEST(Plan, MeasuresThisMachine) {
+  const Json plan =
+      json_of("plan " + test_model() + " --input-len 20 --output-len 5 --max-num-seqs 2 --json");
+  expect_documented_keys("plan", plan);
+  EXPECT_EQ(plan.at("efficiency").at("source"), "measured on this machine");
+  for (const char* key : {"ttft_s", "tpot_s", "tokens_per_s"}) EXPECT_GT(plan.at(key), 0.0) << key;
+}
+
 TEST(Eval, PerplexityFollowsFromTheLogitsItWrites) {
   const ScratchDirectory scratch;
   const std::string ids = scratch.write("ids", "[504, 6330, 314, 2811, 30]"),

@@ -26,6 +26,7 @@ Action declare_bench_load(Flags& flags);
 Action declare_cost(Flags& flags);
 Action declare_eval(Flags& flags);
 Action declare_inspect(Flags& flags);
+Action declare_plan(Flags& flags);
 Action declare_probe(Flags& flags);
 Action declare_report(Flags& flags);
 Action declare_tokenize(Flags& flags);
@@ -50,6 +51,7 @@ inline constexpr Command kCommands[] = {
     {"bench serve", "Measure an OpenAI-compatible server under load", declare_bench_serve},
     {"bench load", "Measure the engine under the same load, without a server", declare_bench_load},
     {"cost", "What tokens cost: from a measured run, or from price, peak and MFU", declare_cost},
+    {"plan", "What a device would do with a load: latency, throughput, memory, cost, devices", declare_plan},
     {"report", "Who used what: calls, tokens, FLOPs, device time and cost from a server's ledger",
      declare_report},
     {"eval", "Perplexity of a text, its logits, and their distance from a base's", declare_eval},

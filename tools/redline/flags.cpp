@@ -65,6 +65,16 @@ std::vector<std::int64_t> parse_sizes(const std::string& text, std::int64_t min)
   return values;
 }
 
+double parse_duration(const std::string& text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string unit(end, text.data() + text.size());
+  const double seconds = unit == "s" ? 1 : unit == "ms" ? 1e-3 : unit == "us" ? 1e-6 : 0;
+  if (error != std::errc() || !(number * seconds > 0) || !(number * seconds < 1e9))
+    throw UsageError("'" + text + "' is no duration above 0 in s, ms or us, such as 50ms");
+  return number * seconds;
+}
+
 DType parse_dtype(const std::string& text, const std::vector<DType>& allowed) {
   const auto dtype = dtype_from_name(lower(text));
   if (dtype && std::find(allowed.begin(), allowed.end(), *dtype) != allowed.end()) return *dtype;
@@ -183,6 +193,11 @@ void Flags::size(const char* names, const char* help, std::int64_t& target, std:
 void Flags::sizes(const char* names, const char* help, std::vector<std::int64_t>& target, std::int64_t min) {
   add({.names = names, .value = "N,..", .help = with_default(help, joined(target))},
       [&target, min](const std::string& text) { target = parse_sizes(text, min); });
+}
+
+void Flags::duration(const char* names, const char* help, std::optional<double>& target) {
+  add({.names = names, .value = "TIME", .help = help},
+      [&target](const std::string& text) { target = parse_duration(text); });
 }
 
 void Flags::dtype(const char* names, const char* help, DType& target, std::vector<DType> allowed) {

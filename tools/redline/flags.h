@@ -59,6 +59,8 @@ class Flags {
   void size(const char* names, const char* help, std::int64_t& target, std::int64_t min = 0);
   /// "512,4K".
   void sizes(const char* names, const char* help, std::vector<std::int64_t>& target, std::int64_t min);
+  /// Seconds, above 0: "50ms", "1.5s", "800us".
+  void duration(const char* names, const char* help, std::optional<double>& target);
   void dtype(const char* names, const char* help, DType& target, std::vector<DType> allowed);
   void dtype(const char* names, const char* help, std::optional<DType>& target);
 
