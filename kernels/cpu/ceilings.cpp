@@ -118,18 +118,45 @@ std::vector<std::string> ceiling_isas() {
   return names;
 }
 
-Ceilings measure_ceilings(const CeilingOptions& options) {
-  constexpr std::int64_t kMiB = 1 << 20, kMemoryChunk = kMiB / 2, kCacheChunk = 64 << 10;
-  constexpr double kPatienceS = 1.5;  // for clean samples
-  const cpu::KernelTable& kernels = cpu::kernels_of(options.isa);
-  const cpu::ReadLoop read = kernels.ceilings.read;
-  ThreadPool pool(options.threads > 0 ? options.threads : default_num_threads());
-  Stopwatch stopwatch(pool);
-  Ceilings ceilings;
-  ceilings.isa = kernels.isa;
-  ceilings.threads = pool.num_threads();
+struct CeilingMeter::State {
+  static constexpr std::int64_t kMiB = 1 << 20, kMemoryChunk = kMiB / 2, kCacheChunk = 64 << 10;
 
-  for (const cpu::ComputeLoop* loop : kernels.ceilings.compute) {
+  explicit State(const CeilingOptions& given)
+      : options(given),
+        kernels(cpu::kernels_of(options.isa)),
+        pool(options.threads > 0 ? options.threads : default_num_threads()),
+        window(16 * kMiB * pool.num_threads()),
+        memory(touched_buffer(pool, std::max(window, memory_bytes(options)), kMemoryChunk)),
+        cached(touched_buffer(pool, options.llc_bytes / 4, kCacheChunk)) {}
+
+  static std::int64_t memory_bytes(const CeilingOptions& options) {
+    if (options.memory_bytes > 0) return options.memory_bytes;
+    return std::min(std::clamp(8 * options.llc_bytes, 512 * kMiB, 1024 * kMiB), available_memory_bytes() / 4);
+  }
+
+  const CeilingOptions options;
+  const cpu::KernelTable& kernels;
+  ThreadPool pool;
+  // Memory is read in windows that follow each other, so that none is still in a cache; short ones, so that
+  // some samples run undisturbed.
+  const std::int64_t window;
+  const Buffer memory, cached;
+  std::int64_t next_window = 0;
+};
+
+CeilingMeter::CeilingMeter(const CeilingOptions& options) : state_(std::make_unique<State>(options)) {}
+CeilingMeter::~CeilingMeter() = default;
+
+Ceilings CeilingMeter::measure() {
+  constexpr double kPatienceS = 1.5;  // for clean samples
+  const CeilingOptions& options = state_->options;
+  const cpu::ReadLoop read = state_->kernels.ceilings.read;
+  Stopwatch stopwatch(state_->pool);
+  Ceilings ceilings;
+  ceilings.isa = state_->kernels.isa;
+  ceilings.threads = state_->pool.num_threads();
+
+  for (const cpu::ComputeLoop* loop : state_->kernels.ceilings.compute) {
     if (!loop) break;
     std::vector<double> rates;
     for (int sample = 0; sample < options.samples; ++sample)
@@ -137,32 +164,25 @@ Ceilings measure_ceilings(const CeilingOptions& options) {
     ceilings.ops_per_s[static_cast<std::size_t>(loop->type)] = median(rates);
   }
 
-  // Memory in windows that follow each other, so that none is still in a cache; short, so that some samples
-  // run undisturbed.
-  const std::int64_t wanted = options.memory_bytes > 0
-                                  ? options.memory_bytes
-                                  : std::min(std::clamp(8 * options.llc_bytes, 512 * kMiB, 1024 * kMiB),
-                                             available_memory_bytes() / 4);
-  const std::int64_t window = 16 * kMiB * pool.num_threads();
-  const Buffer memory = touched_buffer(pool, std::max(window, wanted), kMemoryChunk);
-  const std::int64_t windows = static_cast<std::int64_t>(memory.size()) / window;
-  const Buffer cached = touched_buffer(pool, options.llc_bytes / 4, kCacheChunk);
-  const std::int64_t cached_bytes = static_cast<std::int64_t>(cached.size());
+  const std::int64_t windows = static_cast<std::int64_t>(state_->memory.size()) / state_->window;
+  const std::int64_t cached_bytes = static_cast<std::int64_t>(state_->cached.size());
   ReadRates memory_rates, cache_rates, warm_up;
   const double start = now_s(CLOCK_MONOTONIC);
   for (int sample = 0; sample < options.samples || (memory_rates.disturbed() && options.memory_bytes == 0 &&
                                                     now_s(CLOCK_MONOTONIC) - start < kPatienceS);
        ++sample) {
-    stopwatch.read_rate(read, memory.data() + sample % windows * window, window, kMemoryChunk, 1,
-                        memory_rates);
+    const std::byte* window = state_->memory.data() + state_->next_window++ % windows * state_->window;
+    stopwatch.read_rate(read, window, state_->window, State::kMemoryChunk, 1, memory_rates);
     if (cached_bytes == 0) continue;
-    stopwatch.read_rate(read, cached.data(), cached_bytes, kCacheChunk, 1, warm_up);
-    stopwatch.read_rate(read, cached.data(), cached_bytes, kCacheChunk, 8, cache_rates);
+    stopwatch.read_rate(read, state_->cached.data(), cached_bytes, State::kCacheChunk, 1, warm_up);
+    stopwatch.read_rate(read, state_->cached.data(), cached_bytes, State::kCacheChunk, 8, cache_rates);
   }
   ceilings.memory_bytes_per_s = memory_rates.result();
   ceilings.disturbed = memory_rates.disturbed();
   if (cached_bytes > 0) ceilings.llc_bytes_per_s = cache_rates.result();
   return ceilings;
 }
+
+Ceilings measure_ceilings(const CeilingOptions& options) { return CeilingMeter(options).measure(); }
 
 }  // namespace redline

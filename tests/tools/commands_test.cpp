@@ -1,6 +1,7 @@
 // The contracts of bench, eval, inspect, probe and template.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -36,6 +37,28 @@ TEST(Bench, RowsAreNamedAsLlamaBenchDoes) {
     EXPECT_EQ(row.at("samples_ts").size(), 2u);
     EXPECT_GT(row.at("avg_ts"), 0.0);
     EXPECT_EQ(row.at("utilization").at("tokens"), 2 * batch * tokens);
+  }
+}
+
+TEST(Bench, HoldsEachRepetitionAgainstPeaksMeasuredBesideIt) {
+  const Json rows = json_of("bench " + test_model() + " -p 8 -n 2 -r 3 --paired --json");
+  ASSERT_EQ(rows.size(), 2u);
+  for (const Json& row : rows) {
+    EXPECT_EQ(missing_keys(documented("bench --paired"), row.at("paired")), "");
+    std::vector<double> shares;
+    double bytes = 0, busy_s = 0;
+    for (const Json& sample : row.at("paired").at("samples")) {
+      shares.push_back(sample.at("mbu"));
+      busy_s += sample.at("busy_s").get<double>();
+      bytes +=
+          shares.back() * sample.at("read_bytes_per_s").get<double>() * sample.at("busy_s").get<double>();
+    }
+    ASSERT_EQ(shares.size(), 3u);
+    std::sort(shares.begin(), shares.end());
+    EXPECT_EQ(row.at("paired").at("mbu"), shares[1]) << "the median";
+    const Json& all = row.at("utilization");
+    EXPECT_NEAR(busy_s, all.at("busy_s"), 1e-9);
+    EXPECT_NEAR(bytes / all.at("bytes").at("min").get<double>(), 1, 1e-9);
   }
 }
 

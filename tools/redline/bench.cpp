@@ -12,7 +12,9 @@
 #include "engine/meter/explanation.h"
 #include "engine/meter/format.h"
 #include "engine/meter/pictures.h"
+#include "engine/meter/probe.h"
 #include "engine/weights.h"
+#include "kernels/cpu/ceilings.h"
 #include "tools/redline/bench_run.h"
 #include "tools/redline/command.h"
 #include "tools/redline/session.h"
@@ -29,14 +31,21 @@ struct BenchFlags {
   std::int32_t repetitions = 5;
   DType kv_dtype = DType::kBF16;
   ModelFlags model_flags;
-  bool json = false, explain = false;
+  bool json = false, explain = false, paired = false;
 
   std::string name() const { return shape.empty() ? model_name(model) : shape; }
+};
+
+/// A repetition held against what the processor attained just before it.
+struct PairedSample {
+  double busy_s = 0, bandwidth = 0;  // read from memory, bytes per second
+  Ratios ratios;
 };
 
 struct Row {
   BenchTest test;
   std::vector<double> tokens_per_s;  // of each repetition
+  std::vector<PairedSample> paired;  // likewise, where asked for
   BenchRecord record;
   MeanClock clock{};
 
@@ -46,6 +55,20 @@ struct Row {
            (test.depth > 0 ? " @ d" + std::to_string(test.depth) : "");
   }
   Phase phase() const { return test.num_prompt > 0 ? Phase::kPrefill : Phase::kDecode; }
+  /// Busy over the attainable peaks: over those beside each repetition, the median, where they were measured.
+  std::optional<double> ratio(std::optional<double> Ratios::*member) const {
+    if (!paired.empty()) return median_of_pairs(member);
+    const auto basis = meter().roofline(phase()).basis;
+    return basis ? meter().ratios(phase(), TimeBasis::kBusy, *basis).*member : std::nullopt;
+  }
+  std::optional<double> median_of_pairs(std::optional<double> Ratios::*member) const {
+    std::vector<double> values;
+    for (const PairedSample& sample : paired)
+      if (const auto value = sample.ratios.*member) values.push_back(*value);
+    if (values.empty()) return std::nullopt;
+    std::ranges::sort(values);
+    return values[values.size() / 2];
+  }
   double mean() const {
     return std::accumulate(tokens_per_s.begin(), tokens_per_s.end(), 0.0) /
            static_cast<double>(tokens_per_s.size());
@@ -80,6 +103,21 @@ Explanation explanation_of(const Row& row, const std::vector<Row>& rows, const D
                   .also = other == rows.end() ? nullptr : &other->meter().totals()});
 }
 
+Json paired_json(const Row& row) {
+  Json samples = Json::array();
+  const auto or_null = [](const std::optional<double>& value) {
+    return value ? Json(*value) : Json(nullptr);
+  };
+  for (const PairedSample& sample : row.paired)
+    samples.push_back({{"busy_s", sample.busy_s},
+                       {"read_bytes_per_s", sample.bandwidth},
+                       {"mfu", or_null(sample.ratios.mfu)},
+                       {"mbu", or_null(sample.ratios.mbu)}});
+  return {{"mfu", or_null(row.ratio(&Ratios::mfu))},
+          {"mbu", or_null(row.ratio(&Ratios::mbu))},
+          {"samples", std::move(samples)}};
+}
+
 Json row_json(const Row& row, const BenchFlags& flags, const LoadedModel& model, const std::string& dtype) {
   return {{"test", row.name()},
           {"n_prompt", row.test.num_prompt},
@@ -97,11 +135,6 @@ Json row_json(const Row& row, const BenchFlags& flags, const LoadedModel& model,
 
 std::vector<std::vector<std::string>> table_of(const std::vector<Row>& rows, const BenchFlags& flags,
                                                const LoadedModel& model, const std::string& dtype) {
-  const auto ratio = [](const Row& row, auto member) {
-    const auto basis = row.meter().roofline(row.phase()).basis;
-    if (!basis) return std::string(kUnknownText);
-    return format_if_known(row.meter().ratios(row.phase(), TimeBasis::kBusy, *basis).*member, format_percent);
-  };
   std::vector<std::vector<std::string>> table{
       {"model", "size", "dtype", "threads", "batch", "test", "t/s", "MFU", "MBU", "bound by"}};
   for (const Row& row : rows) {
@@ -110,7 +143,8 @@ std::vector<std::vector<std::string>> table_of(const std::vector<Row>& rows, con
     const char* bound_by = row.meter().roofline(row.phase()).bound_by;
     table.push_back({flags.name(), format_si(static_cast<double>(model.weights->type_bytes), "B"), dtype,
                      std::to_string(model.ops->num_threads()), std::to_string(row.test.batch), row.name(),
-                     rate, ratio(row, &Ratios::mfu), ratio(row, &Ratios::mbu),
+                     rate, format_if_known(row.ratio(&Ratios::mfu), format_percent),
+                     format_if_known(row.ratio(&Ratios::mbu), format_percent),
                      bound_by == nullptr ? kUnknownText : bound_by});
   }
   return table;
@@ -173,6 +207,36 @@ std::shared_ptr<LoadedModel> model_of(const BenchFlags& flags) {
                              flags.model_flags.options());
 }
 
+/// What the processor attains, measured next to each repetition: on a shared machine it changes from one
+/// second to the next.
+class PairedPeaks {
+ public:
+  explicit PairedPeaks(const LoadedModel& model)
+      : weight_bytes_(model.weights->stored_bytes), ceilings_(options_for(*model.ops)) {}
+
+  void measure() { peaks_ = peaks_of(ProbeResult{ceilings_.measure()}); }
+  /// What was added to the phase since `before`, against the peaks measured last.
+  PairedSample sample(const UtilizationMeter& meter, Phase phase, PhaseTotals before) const {
+    PhaseTotalsArray totals{};
+    PhaseTotals& mine = totals[static_cast<std::size_t>(phase)] = meter.totals(phase);
+    mine -= before;
+    const UtilizationMeter repetition(peaks_, weight_bytes_, totals);
+    return {mine.busy_ns * 1e-9, peaks_.bandwidth.attainable,
+            repetition.ratios(phase, TimeBasis::kBusy, PeakBasis::kAttainable)};
+  }
+
+ private:
+  static CeilingOptions options_for(const Ops& ops) {
+    const std::string name = ops.name(), cpu = "cpu ";
+    if (!name.starts_with(cpu)) throw UsageError("--paired: measures the peaks of CPUs, not of " + name);
+    return {.isa = name.substr(cpu.size()), .threads = ops.num_threads(), .memory_bytes = 512 << 20};
+  }
+
+  std::int64_t weight_bytes_;
+  CeilingMeter ceilings_;
+  DevicePeaks peaks_;
+};
+
 int bench(const BenchFlags& flags) {
   const std::vector<BenchTest> tests = tests_of(flags);
   devices_of(flags.on);  // wrong names are told before anything is measured
@@ -186,12 +250,17 @@ int bench(const BenchFlags& flags) {
   }
   const std::unique_ptr<DeviceSensors> sensors = sensors_of(flags.model_flags.device);
   BenchRun run(*model, flags.kv_dtype, batch, tokens);
+  std::optional<PairedPeaks> paired;
+  if (flags.paired) paired.emplace(*model);
   std::vector<Row> rows;
   for (const BenchTest& test : tests) {
-    Row row{test, {}, {UtilizationMeter(peaks, model->weights->stored_bytes)}};
+    Row row{test, {}, {}, {UtilizationMeter(peaks, model->weights->stored_bytes)}};
     run.warm_up(test);
     for (std::int32_t i = 0; i < flags.repetitions; ++i) {
+      const PhaseTotals before = row.meter().totals(row.phase());
+      if (paired) paired->measure();
       const double seconds = run.measure(test, row.record);
+      if (paired) row.paired.push_back(paired->sample(row.meter(), row.phase(), before));
       row.tokens_per_s.push_back(static_cast<double>(test.batch * test.num_tokens()) / seconds);
       row.clock.add(sensors->read());  // still as it was at work
     }
@@ -205,6 +274,7 @@ int bench(const BenchFlags& flags) {
     Json array = Json::array();
     for (const Row& row : rows) {
       array.push_back(row_json(row, flags, *model, dtype));
+      if (flags.paired) array.back()["paired"] = paired_json(row);
       if (flags.explain) array.back()["explanation"] = explanation_of(row, rows, explained).json();
     }
     std::printf("%s\n", array.dump().c_str());
@@ -233,6 +303,9 @@ Action declare_bench(Flags& flags) {
   flags.dtype("--kv-dtype", "The cache's type: bf16, f32 or, on CPUs, q8_0", values->kv_dtype,
               {DType::kBF16, DType::kF32, DType::kQ8_0});
   values->model_flags.add_to(flags);
+  flags.flag("--paired",
+             "Hold each repetition against peaks measured just before it; medians of those (CPUs)",
+             values->paired);
   flags.flag("--json", "Print a JSON array of rows", values->json);
   flags.text("--report", "FILE", "Write an HTML page: rows, waterfall, roofline, MFU over time",
              values->report);
