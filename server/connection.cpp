@@ -182,12 +182,13 @@ class HttpConnection final : public Connection, public Exchange {
       end_reading_at(opened_ ? first_deadline_ : std::chrono::steady_clock::now() + limits_.header_timeout);
     while (true) {
       const bool head_was_done = parser.head_is_done();
-      received_.erase(0, parser.read(received_));
+      const std::size_t taken = parser.read(received_);
+      received_.erase(0, taken);
       if (parser.head_is_done() && !head_was_done) co_await begin_body(parser);
       if (parser.is_done()) break;
-      if (!received_.empty() && parser.head_is_done()) continue;
+      if (taken > 0 && !received_.empty() && parser.head_is_done()) continue;
       if (!co_await read_some(parser.head_is_done() ? kReadBodyBytes : kReadBytes)) {
-        if (late_) throw ApiError(408, "the request did not come in time");
+        if (late_) throw ApiError(408, "the request did not come in time", "", "request_timeout");
         co_return false;
       }
     }
@@ -222,7 +223,7 @@ class HttpConnection final : public Connection, public Exchange {
       keep_alive_ = false;  // the client went
       answered_ = true;
     } catch (const std::exception& error) {
-      refusal = ApiError(500, error.what()).response();
+      refusal = ApiError(500, error.what(), "", "internal_error").response();
       failure = std::current_exception();
     }
     closed_ = {};

@@ -31,10 +31,9 @@ const char* ApiError::type() const {
 }
 
 std::string ApiError::body() const {
-  const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
-  return Json{{"error",
-               {{"message", what()}, {"type", type()}, {"param", or_null(param_)}, {"code", or_null(code_)}}}}
-      .dump(-1, ' ', false, Json::error_handler_t::replace);
+  const Json param = param_.empty() ? Json() : Json(param_);
+  return Json{{"error", {{"message", what()}, {"type", type()}, {"param", param}, {"code", code_}}}}.dump(
+      -1, ' ', false, Json::error_handler_t::replace);
 }
 
 HttpResponse ApiError::response() const {

@@ -33,9 +33,12 @@ struct HttpResponse {
 /// A request that is refused: the OpenAI-shaped error that the client gets.
 class ApiError : public std::runtime_error {
  public:
-  /// `param` is the field at fault, or empty; `code` a stable name, or empty.
-  ApiError(int status, const std::string& message, std::string param = {}, std::string code = {})
-      : std::runtime_error(message), status_(status), param_(std::move(param)), code_(std::move(code)) {}
+  /// `message` is cut off after 1,000 bytes; `param` is the field at fault, or empty; `code` a stable name.
+  ApiError(int status, const std::string& message, std::string param, std::string code)
+      : std::runtime_error(message.substr(0, 1000)),
+        status_(status),
+        param_(std::move(param)),
+        code_(std::move(code)) {}
 
   int status() const { return status_; }
   /// "invalid_request_error", "authentication_error", ...: what the status stands for.

@@ -16,11 +16,21 @@ namespace {
 namespace beast = boost::beast;
 namespace http = beast::http;
 
-ApiError refusal(int status) { return ApiError(status, "not an HTTP request that can be served"); }
+ApiError no_request() { return ApiError(400, "not an HTTP request that can be served", "", "invalid_http"); }
 
-int status_of(const boost::system::error_code& error) {
-  if (error == http::error::header_limit || error == http::error::buffer_overflow) return 431;
-  return error == http::error::body_limit ? 413 : 400;
+ApiError head_too_large(const HttpLimits& limits) {
+  return ApiError(431,
+                  "the request's head has more than " + std::to_string(limits.header_bytes) + " bytes or " +
+                      std::to_string(limits.num_headers) + " fields",
+                  "", "head_too_large");
+}
+
+ApiError refusal(const boost::system::error_code& error, const HttpLimits& limits) {
+  if (error == http::error::header_limit || error == http::error::buffer_overflow)
+    return head_too_large(limits);
+  if (error != http::error::body_limit) return no_request();
+  return ApiError(413, "the body has more than " + std::to_string(limits.body_bytes) + " bytes", "",
+                  "body_too_large");
 }
 
 /// A field goes on in the next line: obsolete, and read differently by others.
@@ -33,13 +43,30 @@ bool is_folded(std::string_view head) {
 // A body that grows as it comes: a string would be as long as the head says at once.
 struct RequestParser::Impl {
   http::request_parser<http::dynamic_body> parser;
-  std::size_t max_headers = 0;
+  HttpLimits limits;
+  std::size_t head_bytes = 0;  // so far; the parser holds the first line and the fields to the limit each
+  Headers headers;             // of the head: a trailer's fields are dropped, lest they pass for it
+
+  void take_head();
 };
 
+// Others would read a message with two lengths, or with a coding that is not known here, differently.
+void RequestParser::Impl::take_head() {
+  const auto& head = parser.get();
+  if (head_bytes > limits.header_bytes ||
+      static_cast<std::size_t>(std::distance(head.begin(), head.end())) > limits.num_headers)
+    throw head_too_large(limits);
+  const auto lengths = head.count(http::field::content_length);
+  const auto codings = head.count(http::field::transfer_encoding);
+  const bool chunked = codings == 1 && beast::iequals(head[http::field::transfer_encoding], "chunked");
+  if (lengths + codings > 1 || (codings > 0 && (!chunked || head.version() < 11))) throw no_request();
+  for (const auto& field : head) headers.emplace_back(field.name_string(), field.value());
+}
+
 RequestParser::RequestParser(const HttpLimits& limits) : impl_(std::make_unique<Impl>()) {
+  impl_->limits = limits;
   impl_->parser.header_limit(limits.header_bytes);
   impl_->parser.body_limit(limits.body_bytes);
-  impl_->max_headers = limits.num_headers;
 }
 
 RequestParser::~RequestParser() = default;
@@ -51,16 +78,14 @@ std::size_t RequestParser::read(std::string_view bytes) {
   while (!parser.is_done() && parser.is_header_done() == head_was_done && taken < bytes.size()) {
     boost::system::error_code error;
     const std::size_t put = parser.put(asio::buffer(bytes.substr(taken)), error);
-    if (!head_was_done && is_folded(bytes.substr(taken, put))) throw refusal(400);
+    if (!head_was_done && is_folded(bytes.substr(taken, put))) throw no_request();
     taken += put;
+    if (!head_was_done) impl_->head_bytes += put;
     if (error == http::error::need_more) break;
-    if (error) throw refusal(status_of(error));
+    if (error) throw refusal(error, impl_->limits);
   }
-  if (parser.is_header_done() && !head_was_done) {
-    const auto& head = parser.get();
-    if (static_cast<std::size_t>(std::distance(head.begin(), head.end())) > impl_->max_headers)
-      throw refusal(431);
-  }
+  if (taken == 0 && bytes.size() > impl_->limits.header_bytes) throw no_request();
+  if (parser.is_header_done() && !head_was_done) impl_->take_head();
   return taken;
 }
 
@@ -80,7 +105,7 @@ HttpRequest RequestParser::take() {
   const auto question = target.find('?');
   request.path = target.substr(0, question);
   if (question != std::string::npos) request.query = target.substr(question + 1);
-  for (const auto& field : message) request.headers.emplace_back(field.name_string(), field.value());
+  request.headers = std::move(impl_->headers);
   request.body = beast::buffers_to_string(message.body().data());
   return request;
 }

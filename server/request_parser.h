@@ -17,9 +17,10 @@ class RequestParser {
   RequestParser(const RequestParser&) = delete;
   RequestParser& operator=(const RequestParser&) = delete;
 
-  /// Reads on and returns how many of `bytes` were taken: none of an incomplete head, which has to be given
-  /// again with more. Stops after the head, and after the request. Throws ApiError 400, 413 or 431 where they
-  /// are no request that can be served. What it holds grows with what it was given.
+  /// Reads on and returns how many of `bytes` were taken: none of an incomplete head, line of a chunk or
+  /// trailer, which has to be given again with more, and may be as long as a head. Stops after the head, and
+  /// after the request. Throws ApiError 400, 413 or 431 where they are no request that can be served. What it
+  /// holds grows with what it was given.
   std::size_t read(std::string_view bytes);
   bool head_is_done() const;
   bool is_done() const;

@@ -202,7 +202,48 @@ def constraint_seeds():
         yield b"j" + json.dumps(schema).encode()
 
 
+def http_seeds():
+    """In pieces of how many bytes, then requests."""
+    body = '{"prompt":"x"}'
+    for cut, bytes_ in (
+            (3, "GET /v1/models?a=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\nHEAD /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+            (17, f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: 1\r\nContent-Length: {len(body)}\r\n\r\n{body}GET / HTTP/1.1\r\nConnection: close\r\n\r\n"),
+            (1, "POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nT: u\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+            (40, "POST / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+            (9, "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"), (63, "POST / HTTP/1.1\r\nContent-Length: 257\r\n\r\n"),
+            (31, "GET / HTTP/1.1\r\n" + "A: b\r\n" * 9 + "\r\n"), (5, "GET /" + "a" * 500 + " HTTP/1.1\r\nHost: x\r\n\r\n"), (2, "GET / HTTP/1.1\n\n")):
+        yield bytes([cut - 1]) + bytes_.encode()
+
+
+def call_seeds():
+    """Bodies: of /v1/completions after c, chats after m, /tokenize, /detokenize and /apply-template after t, d and a."""
+    sampling = {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1, "presence_penalty": 0.5, "frequency_penalty": -0.5, "seed": 7, "max_tokens": 16, "min_tokens": 2}
+    tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}}
+    user, schema = {"role": "user", "content": "hi"}, {"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}}
+    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]}
+    for route, body in (
+            ("c", {"model": "tiny", "prompt": "abc", "stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": False}, **sampling}),
+            ("c", {"prompt": [[1, 2], [3]], "n": 2, "best_of": 2, "logprobs": 5, "logit_bias": {"5": -100, "7": 1.5}, "stop": ["x", ""], "stop_token_ids": [3], "ignore_eos": True}),
+            ("c", {"prompt": ["a", "b"], "echo": True, "suffix": "", "user": "u", "cache_prompt": False, "priority": -3, "include_stop_str_in_output": True, "skip_special_tokens": False, "add_special_tokens": False}),
+            ("c", {"prompt": [1, 2, 3], "grammar": "root ::= [a-c]+"}), ("c", {"prompt": "a", "guided_regex": "[ab]{1,3}", "guided_choice": None}),
+            ("c", {"prompt": "a", "structured_outputs": {"choice": ["x", "y"]}}), ("c", {"prompt": "a", "guided_json": json.dumps(schema), "prompt_logprobs": None}),
+            ("m", {"model": "other", "messages": [{"role": "system", "content": "s"}, user], "max_completion_tokens": 8, "logprobs": True, "top_logprobs": 3, **sampling}),
+            ("m", {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]}]}),
+            ("m", {"messages": [user, called, {"role": "tool", "tool_call_id": "1", "content": "2"}], "tools": [tool], "tool_choice": "auto", "parallel_tool_calls": False, "chat_template_kwargs": {"thinking": True}}),
+            ("m", {"messages": [user], "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "f"}}}), ("m", {"messages": [user], "tools": [tool], "tool_choice": "required"}),
+            ("m", {"messages": [user], "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}}), ("m", {"messages": [user], "response_format": {"type": "json_object"}}),
+            ("m", {"messages": [user, {"role": "assistant", "content": "so"}], "continue_final_message": True, "add_generation_prompt": False}),
+            ("t", {"prompt": "a b", "add_special_tokens": False}), ("t", {"content": "a", "add_special": True, "with_pieces": True}), ("t", {"messages": [user]}), ("d", {"tokens": [1, 2, 3]}),
+            ("a", {"messages": [user], "tools": [tool], "add_generation_prompt": False})):
+        yield (route + json.dumps(body, separators=(",", ":"))).encode()
+
+
 WORDS = {
+    "http": ["GET ", "POST ", "HEAD ", " HTTP/1.1\\x0d\\x0a", " HTTP/1.0\\x0d\\x0a", "\\x0d\\x0a", "\\x0d\\x0a\\x0d\\x0a", "\\x0d\\x0a ", "Content-Length: ", "Transfer-Encoding: ", "chunked", "gzip", "identity", "Connection: ", "keep-alive", "close", "Upgrade: ",
+             "Expect: 100-continue", "Host: ", "0\\x0d\\x0a\\x0d\\x0a", "ffffffffffffffff", "18446744073709551616", "-1", "+5", ";x=\\x22\\x22"],
+    "call": ["model", "prompt", "messages", "role", "content", "text", "type", "image_url", "tool_calls", "arguments", "tools", "function", "tool_choice", "required", "parallel_tool_calls", "response_format", "json_schema", "schema", "json_object", "grammar", "guided_json",
+             "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "temperature", "top_p", "top_k", "min_p", "n", "best_of", "stop", "seed", "logprobs", "top_logprobs", "logit_bias", "max_tokens", "max_completion_tokens", "min_tokens", "ignore_eos", "stream",
+             "stream_options", "include_usage", "continue_final_message", "add_generation_prompt", "chat_template_kwargs", "echo", "suffix", "stop_token_ids", "tokens", "null", "true", "-1", "1e308", "1e999", "18446744073709551615", "9223372036854775808", "2147483648", "0.0", "[]", "{}", "\\\\u0000"],
     "constraint": ["root ::= ", "::=", "{0,99}", "{1,}", "[^", "\\\\u00e9", "<tool>", "$ref", "#/$defs/", "allOf", "anyOf", "properties", "required", "additionalProperties", "prefixItems", "items", "minItems", "maxItems", "minLength", "maxLength",
                    "pattern", "format", "date-time", "minimum", "exclusiveMaximum", "enum", "const", "integer", "number", "1e308", "-1", "100000", "\\\\d", "(?:", "(?="],
     "gguf": ["GGUF", "general.architecture", "general.alignment", "llama", "qwen3", "phi3", "granite", "block_count", "rope.scaling.type", "yarn", "longrope", "attention.sliding_window",
@@ -221,7 +262,7 @@ WORDS = {
 def main():
     folder = pathlib.Path(sys.argv[1])
     for target, seeds in {"gguf": gguf_seeds, "safetensors": safetensors_seeds, "config": config_seeds, "tokenizer": tokenizer_seeds, "template": template_seeds,
-                          "constraint": constraint_seeds}.items():
+                          "constraint": constraint_seeds, "http": http_seeds, "call": call_seeds}.items():
         (folder / target).mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(seeds()):
             (folder / target / f"seed{i:03}").write_bytes(seed)

@@ -69,6 +69,12 @@ TEST(RequestParser, WhatIsAmbiguousOrBeyondALimitHasItsStatus) {
   EXPECT_EQ(status_of(head + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
   EXPECT_EQ(status_of(head + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"), 400);
   EXPECT_EQ(status_of(head + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n"), 400);
+  EXPECT_EQ(status_of(head + "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"), 400);
+  EXPECT_EQ(status_of(head + "Content-Length: 5\r\nTransfer-Encoding: gzip\r\n\r\nhello"), 400);
+  EXPECT_EQ(status_of(head + "Transfer-Encoding: gzip\r\n\r\n"), 400);
+  EXPECT_EQ(status_of(head + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(status_of(head + "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
+  EXPECT_EQ(status_of("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
   EXPECT_EQ(status_of(head + "Content-Length: 99999999999999999999999\r\n\r\n"), 400);
   EXPECT_EQ(status_of("GET / HTTP/1.1\nHost: x\n\n"), 400) << "bare LF";
   EXPECT_EQ(status_of(head + "A: b\r\n c\r\n\r\n"), 400) << "folded";
@@ -81,9 +87,26 @@ TEST(RequestParser, WhatIsAmbiguousOrBeyondALimitHasItsStatus) {
   EXPECT_EQ(status_of(head + "Content-Length: 33554433\r\n\r\n"), 413);
   EXPECT_EQ(status_of(head + "Transfer-Encoding: chunked\r\n\r\nfffffff\r\n"), 413);
   EXPECT_EQ(status_of(head + "X: " + std::string(70000, 'a') + "\r\n\r\n"), 431);
+  const std::string chunked = head + "Transfer-Encoding: chunked\r\n\r\n";
+  EXPECT_EQ(status_of(chunked + "1;" + std::string(1 << 20, 'x')), 400) << "a chunk's line without an end";
+  EXPECT_EQ(status_of(chunked + "0\r\nX: " + std::string(1 << 20, 'x')), 400) << "a trailer without an end";
+  EXPECT_EQ(status_of("GET /" + std::string(40000, 'a') + " HTTP/1.1\r\nX: " + std::string(40000, 'a') +
+                      "\r\n\r\n"),
+            431);
   std::string many = "GET / HTTP/1.1\r\n";
   for (int i = 0; i <= 100; ++i) many += "X" + std::to_string(i) + ": 1\r\n";
   EXPECT_EQ(status_of(many + "\r\n"), 431);
+}
+
+TEST(RequestParser, FieldsOfATrailerAreNoHeaders) {
+  for (const std::size_t cut : {std::size_t{1}, std::size_t{1000}}) {
+    std::string text =
+        std::string(kHead) + "Transfer-Encoding: Chunked\r\n\r\n0\r\nX-Api-Key: other\r\nA: b\r\n\r\n";
+    const HttpRequest request = parse(text, [&] { return cut; });
+    EXPECT_EQ(request.headers.size(), 3u);
+    EXPECT_EQ(request.header("x-api-key"), "k");
+    EXPECT_EQ(request.header("a"), "");
+  }
 }
 
 }  // namespace

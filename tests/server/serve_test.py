@@ -175,9 +175,10 @@ class Http(unittest.TestCase):
         return int(answer[9:12])
 
     def test_limits_of_headers_and_body(self):
-        self.assertEqual(self.status(self.HEAD + b"X: " + b"a" * 70000 + b"\r\n\r\n"), 431)
-        self.assertEqual(self.status(self.HEAD + b"".join(b"X%d: 1\r\n" % i for i in range(101)) + b"\r\n"), 431)
-        self.assertEqual(self.status(self.HEAD + b"Content-Length: 40000000\r\n\r\n"), 413)
+        for request, status, code in ((b"X: " + b"a" * 70000 + b"\r\n\r\n", 431, "head_too_large"), (b"".join(b"X%d: 1\r\n" % i for i in range(101)) + b"\r\n", 431, "head_too_large"),
+                                      (b"Content-Length: 40000000\r\n\r\n", 413, "body_too_large"), (b"Content-Length: x\r\n\r\n", 400, "invalid_http")):
+            self.assertEqual(self.status(self.HEAD + request), status)
+            self.assertEqual(json.loads(SERVER.raw(self.HEAD + request).split(b"\r\n\r\n", 1)[1])["error"]["code"], code)
 
     def test_ambiguous_messages_are_refused_and_the_connection_closed(self):
         for request in (b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\n\r\n",
@@ -187,6 +188,22 @@ class Http(unittest.TestCase):
                 answer = SERVER.raw(self.HEAD + request)
                 self.assertEqual(answer[9:12], b"400", answer[:200])
                 self.assertEqual(answer.count(b"HTTP/1.1"), 1)
+
+    def test_a_chunked_body_cut_anywhere_holds_up_nobody(self):
+        body = json.dumps(dict(GREEDY, prompt="The sea")).encode()
+        text = self.HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(b"%x;a=b\r\n%s\r\n" % (len(part), part) for part in (body[:9], body[9:]))
+        text += b"0\r\nTrailer: x\r\n\r\n"
+        expected = SERVER.post("/v1/completions", dict(GREEDY, prompt="The sea"))["choices"][0]["text"]
+        connections, cuts = [], range(text.index(b"\r\n\r\n") + 4, len(text))
+        for at in cuts:
+            connections.append(socket.create_connection(("127.0.0.1", SERVER.port), 60))
+            connections[-1].sendall(text[:at])
+        self.assertEqual(SERVER.ask("GET", "/health")[0], 200)
+        for at, connection in zip(cuts, connections):
+            connection.sendall(text[at:])
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            connection.close()
+            self.assertEqual(json.loads(answer.split(b"\r\n\r\n", 1)[1])["choices"][0]["text"], expected, (at, answer[:200]))
 
     def test_connections_are_kept_and_request_ids_echoed(self):
         connection = http.client.HTTPConnection("127.0.0.1", SERVER.port, timeout=60)

@@ -88,9 +88,11 @@ class Stream(asyncio.Protocol):
         self.body, self.stalls = json.dumps(dict(body, stream=True)).encode(), stalls
         self.received, self.done, self.dropped, self.stalled_at = bytearray(), asyncio.get_running_loop().create_future(), False, None
 
+    def request(self):
+        return b"POST /v1/completions HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(self.body) + self.body
+
     def connection_made(self, transport):
         self.transport = transport
-        transport.write(b"POST /v1/completions HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(self.body) + self.body)
 
     def data_received(self, data):
         self.received += data
@@ -152,9 +154,11 @@ class Soak:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
+            stream = Stream(request_body(index, stalls), stalls)
             async with self.connecting:
                 await loop.sock_connect(connection, ("127.0.0.1", self.server.port))
-            _, stream = await loop.create_connection(lambda: Stream(request_body(index, stalls), stalls), sock=connection)
+                connection.send(stream.request())  # now: this loop may come round late, and of a crowd the server expects a head within a second
+            await loop.create_connection(lambda: stream, sock=connection)
             self.counts["sent"] += 1
             self.live[number] = stream
             if stalls:  # long enough to be cut off; then read what is left

@@ -132,7 +132,7 @@ class BatchRun {
       } catch (const server::ApiError& error) {
         exchange.answer = error.response();
       } catch (const std::exception& error) {
-        exchange.answer = server::ApiError(500, error.what()).response();
+        exchange.answer = server::ApiError(500, error.what(), "", "internal_error").response();
       }
       ++(exchange.answer.status == 200 ? counts_.answered : counts_.refused);
       output_.append(batch_result(line, exchange.answer));
