@@ -62,6 +62,10 @@ struct EngineOptions {
   std::int32_t max_batched_tokens = 512;
   std::int32_t max_sequences = 256;
   bool prefix_cache = true;
+  /// What sequences that decode should wait for a token at most: steps are cut and admissions wait for it, by
+  /// a forecast that learns (engine/meter/step_forecast.h). Where one sequence alone takes longer, so does
+  /// it.
+  std::optional<double> target_tpot_s = std::nullopt;
   /// Share of the cache's blocks that a tenant's requests may hold, (0, 1]: of each, but for those named.
   double tenant_kv_share = 1;
   std::map<std::string, double> tenant_kv_shares{};
@@ -100,6 +104,7 @@ struct EngineStats {
   double kv_usage = 0;          // of the pool's blocks, 0 to 1
   double kv_fragmentation = 0;  // of the slots that running sequences hold, without a known token
   std::int64_t max_context = 0, kv_bytes = 0, num_blocks = 0;
+  std::int64_t num_late_steps = 0;  // that took longer than target_tpot_s, where there is one
   std::vector<TenantUse> tenants{};
   std::string failure{};  // why the engine ended, if it did: every request fails with it
 };

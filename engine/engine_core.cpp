@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "engine/meter/attribution.h"
+#include "engine/meter/explanation.h"
+#include "engine/meter/probe.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/weights.h"
 
@@ -17,6 +19,13 @@ std::int64_t now_ns() {
       .count();
 }
 
+std::optional<StepForecast> forecast_of(LoadedModel& model, const EngineOptions& options) {
+  if (!options.target_tpot_s) return std::nullopt;
+  const DevicePeaks device = peaks_for(*model.ops);
+  return StepForecast(diagnosed(model, options.kv_dtype).estimate(),
+                      device.vendor().bandwidth > 0 ? device.vendor() : device.attainable());
+}
+
 }  // namespace
 
 EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const CacheSize& size,
@@ -27,9 +36,13 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
       cache_(make_cache(size.cache, *model.ops)),
       blocks_(size.cache.num_blocks),
       prefix_cache_(blocks_, size.cache.block_size),
+      forecast_(forecast_of(model, options)),
+      target_step_s_(options.target_tpot_s.value_or(0)),
       scheduler_({.max_num_batched_tokens = options.max_batched_tokens,
                   .max_num_seqs = options.max_sequences,
                   .max_chunk_tokens = options.max_batched_tokens,
+                  .target_step_s = target_step_s_,
+                  .step_seconds = [this](const StepLoad& load) { return forecast_->seconds(load); },
                   .enable_prefix_cache = options.prefix_cache,
                   .window = static_cast<std::int32_t>(model.config.window()),
                   .kv_share = options.tenant_kv_share,
@@ -144,7 +157,7 @@ void EngineCore::step() {
   scheduler_.commit(plan);  // from here on its tokens are in the cache
   for (Outcome& outcome : outcomes) deliver(std::move(outcome));
 
-  record(batch, counts, start_ns);
+  record(batch, counts, plan.load, start_ns);
   emit();
 }
 
@@ -301,8 +314,15 @@ void EngineCore::advance(SequenceId id, OutputEvent event) {
   events_.emplace_back(running.job, std::move(event));
 }
 
-void EngineCore::record(const BatchView& batch, const StepCounts& counts, std::int64_t start_ns) {
+void EngineCore::record(const BatchView& batch, const StepCounts& counts, const StepLoad& load,
+                        std::int64_t start_ns) {
   num_steps_ += 1;
+  if (forecast_) {
+    const std::int64_t since_ns = last_step_end_ns_ ? last_step_end_ns_ : start_ns;
+    const double seconds = static_cast<double>(now_ns() - since_ns) * 1e-9;
+    forecast_->learn(load, seconds);
+    num_late_steps_ += seconds > target_step_s_;
+  }
   publish_stats();
   const std::int64_t end_ns = now_ns();
   if (observer_) {
@@ -388,6 +408,7 @@ void EngineCore::publish_stats() {
   stats_.num_waiting = s.num_waiting;
   stats_.num_steps = num_steps_;
   stats_.num_preemptions = s.num_preemptions;
+  stats_.num_late_steps = num_late_steps_;
   stats_.prefix_queried_tokens = s.num_prefix_queries;
   stats_.prefix_hit_tokens = s.num_prefix_hits;
   stats_.num_blocks = s.num_blocks;

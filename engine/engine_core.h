@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -22,6 +23,7 @@
 #include "engine/constraint/mask_worker.h"
 #include "engine/engine.h"
 #include "engine/logits.h"
+#include "engine/meter/step_forecast.h"
 #include "engine/model.h"
 #include "kvcache/kv_cache.h"
 #include "scheduler/scheduler.h"
@@ -108,7 +110,7 @@ class EngineCore {
   std::vector<Outcome> sample(const StepPlan& plan, TensorView logits);
   void deliver(Outcome outcome);
   void advance(SequenceId id, OutputEvent event);
-  void record(const BatchView& batch, const StepCounts& counts, std::int64_t start_ns);
+  void record(const BatchView& batch, const StepCounts& counts, const StepLoad& load, std::int64_t start_ns);
   void emit();
   void abort_job(const std::shared_ptr<StreamState>& stream);
   void end_job(const std::shared_ptr<Job>& job, FinishReason reason, const std::string& error);
@@ -121,6 +123,8 @@ class EngineCore {
   KvCache cache_;
   BlockAllocator blocks_;
   PrefixCache prefix_cache_;
+  std::optional<StepForecast> forecast_;  // where a pace is asked for
+  const double target_step_s_;
   Scheduler scheduler_;
   Model transformer_;
   Batch batch_;
@@ -130,7 +134,7 @@ class EngineCore {
   std::unordered_map<SequenceId, Running> running_;
   std::vector<std::pair<std::shared_ptr<Job>, OutputEvent>> events_;  // of this step, not yet emitted
   SequenceId next_sequence_ = 1;
-  std::int64_t num_steps_ = 0;
+  std::int64_t num_steps_ = 0, num_late_steps_ = 0;
   std::int64_t last_step_end_ns_ = 0;  // 0: idle since
   std::array<Counts, kNumPhases> wasted_since_{};
 

@@ -15,6 +15,7 @@ SchedulerOptions checked(SchedulerOptions options) {
   REDLINE_CHECK(options.max_num_batched_tokens >= 1 && options.max_num_seqs >= 1 &&
                     options.max_chunk_tokens >= 1 && options.priority_head_start >= 0 && options.window >= 0,
                 "positive limits");
+  REDLINE_CHECK(options.target_step_s <= 0 || options.step_seconds, "a target needs what steps take");
   REDLINE_CHECK(options.watermark >= 0 && options.watermark < 1, "a share of the pool");
   const auto is_share = [](double share) { return share > 0 && share <= 1; };
   REDLINE_CHECK(is_share(options.kv_share) && std::ranges::all_of(options.kv_shares, is_share,
@@ -109,12 +110,15 @@ StepPlan Scheduler::schedule() {
   REDLINE_CHECK(!step_in_flight_, "the last step was committed or abandoned");
   ended_.clear();
   StepPlan plan;
-  std::int32_t budget = options_.max_num_batched_tokens;
+  StepBudget budget(options_.max_num_batched_tokens, options_.target_step_s, options_.step_seconds);
+  for (const auto& [name, tenant] : tenants_.all())
+    for (const Sequence* sequence : tenant.running) budget.add_running(*sequence);
   admits_ = true;
   tenants_.begin_step();
   schedule_decodes(plan, budget);
   schedule_prompts(plan, budget);
   tenants_.end_step();
+  plan.load = budget.load();
   step_in_flight_ = !plan.empty();
   return plan;
 }
@@ -138,7 +142,7 @@ std::vector<Sequence*> Scheduler::running_by_claim() {
   return result;
 }
 
-void Scheduler::schedule_decodes(StepPlan& plan, std::int32_t& budget) {
+void Scheduler::schedule_decodes(StepPlan& plan, StepBudget& budget) {
   // Preemption takes the last that runs, or the tenant's last: never one already planned, nor the place of
   // this iteration unless provide_block says so.
   std::vector<Sequence*> by_claim = running_by_claim();
@@ -149,19 +153,19 @@ void Scheduler::schedule_decodes(StepPlan& plan, std::int32_t& budget) {
   }
 }
 
-void Scheduler::schedule_prompts(StepPlan& plan, std::int32_t& budget) {
-  while (budget > 0) {
+void Scheduler::schedule_prompts(StepPlan& plan, StepBudget& budget) {
+  while (budget.tokens_left() > 0) {
     Tenant* tenant = tenants_.next(admits_);
     if (!tenant) return;
     if (tenant->has_prompt()) {
       Sequence& sequence = *tenant->prompts[tenant->num_planned_prompts++];
-      if (sequence.status == SequenceStatus::kRunning) schedule_chunk(sequence, plan, budget);
+      if (sequence.status == SequenceStatus::kRunning && !schedule_chunk(sequence, plan, budget)) return;
       continue;
     }
     Sequence& sequence = **tenant->waiting.begin();
-    switch (admit(sequence)) {
+    switch (admit(sequence, budget)) {
       case Admission::kDone:
-        schedule_chunk(sequence, plan, budget);
+        if (!schedule_chunk(sequence, plan, budget)) return;
         break;
       case Admission::kTenantIsFull:
         tenant->is_held = true;
@@ -172,21 +176,27 @@ void Scheduler::schedule_prompts(StepPlan& plan, std::int32_t& budget) {
   }
 }
 
-Scheduler::Admission Scheduler::admit(Sequence& sequence) {
-  if (num_seats_taken_ + sequence.num_seats > options_.max_num_seqs) return Admission::kPoolIsFull;
+Scheduler::Admission Scheduler::admit(Sequence& sequence, StepBudget& budget) {
+  if (num_seats_taken_ + sequence.num_seats > options_.max_num_seqs || !budget.admits(sequence))
+    return Admission::kPoolIsFull;
   const Admission admission = allocate_prompt(sequence);
   if (admission != Admission::kDone) return admission;
   sequence.tenant->waiting.erase(&sequence);
   sequence.tenant->running.insert(&sequence);
   sequence.status = SequenceStatus::kRunning;
   num_seats_taken_ += sequence.num_seats;
+  budget.add_running(sequence);
   return admission;
 }
 
-// Plans as many tokens as the budget allows.
-void Scheduler::schedule_chunk(Sequence& sequence, StepPlan& plan, std::int32_t& budget) {
+// Plans as many tokens as the budget allows; false if it allows none.
+bool Scheduler::schedule_chunk(Sequence& sequence, StepPlan& plan, StepBudget& budget) {
   const std::int32_t num_wanted = std::min(sequence.num_uncomputed(), options_.max_chunk_tokens);
-  const std::int32_t num_tokens = std::min(num_wanted, budget);
+  const bool goes_on =
+      sequence.num_uncomputed() == 1 && sequence.num_computed_tokens >= sequence.num_prompt_tokens;
+  const std::int32_t num_tokens = goes_on ? 1 : budget.chunk(sequence, num_wanted);
+  if (num_tokens < num_wanted) sequence.tenant->is_cut = true;
+  if (num_tokens == 0) return false;
   const std::int32_t num_lost = sequence.num_ever_computed - sequence.num_computed_tokens;
   ScheduledSequence scheduled;
   scheduled.sequence = &sequence;
@@ -196,9 +206,9 @@ void Scheduler::schedule_chunk(Sequence& sequence, StepPlan& plan, std::int32_t&
   scheduled.is_decode = sequence.num_computed_tokens >= sequence.num_prompt_tokens && num_tokens == 1 &&
                         scheduled.num_recomputed == 0;
   plan.sequences.push_back(scheduled);
-  budget -= num_tokens;
+  budget.take(sequence, num_tokens, goes_on);
   sequence.tenant->virtual_tokens += num_tokens;
-  if (num_tokens < num_wanted) sequence.tenant->is_cut = true;
+  return true;
 }
 
 // Makes the place of the next token this sequence's own: a new block, or a copy of one shared with a fork,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kvcache/prefix_cache.h"
+#include "scheduler/step_budget.h"
 #include "scheduler/step_plan.h"
 #include "scheduler/tenants.h"
 
@@ -21,6 +22,10 @@ struct SchedulerOptions {
   std::int32_t max_num_batched_tokens = 512;  // in one step
   std::int32_t max_num_seqs = 256;            // running at once; no more than max_num_batched_tokens count
   std::int32_t max_chunk_tokens = std::numeric_limits<std::int32_t>::max();  // of one prompt in one step
+  /// What a step should take at most, by `step_seconds`, so that sequences that decode keep this pace: chunks
+  /// are cut and admissions wait for it. 0: any time. A target that a single sequence misses is missed.
+  double target_step_s = 0;
+  StepSeconds step_seconds = {};
   bool enable_prefix_cache = true;
   /// Keys that a query of any layer sees, the last ones, its own included; 0: all. Blocks that lie before are
   /// freed.
@@ -120,10 +125,10 @@ class Scheduler {
  private:
   enum class Admission : std::uint8_t { kDone, kTenantIsFull, kPoolIsFull };
 
-  void schedule_decodes(StepPlan& plan, std::int32_t& budget);
-  void schedule_prompts(StepPlan& plan, std::int32_t& budget);
-  Admission admit(Sequence& sequence);
-  void schedule_chunk(Sequence& sequence, StepPlan& plan, std::int32_t& budget);
+  void schedule_decodes(StepPlan& plan, StepBudget& budget);
+  void schedule_prompts(StepPlan& plan, StepBudget& budget);
+  Admission admit(Sequence& sequence, StepBudget& budget);
+  bool schedule_chunk(Sequence& sequence, StepPlan& plan, StepBudget& budget);
   std::vector<Sequence*> running_by_claim();
   bool provide_block(Sequence& sequence, std::vector<Sequence*>& by_claim, StepPlan& plan);
   Admission allocate_prompt(Sequence& sequence);

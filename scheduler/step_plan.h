@@ -6,6 +6,7 @@
 
 #include "kernels/batch.h"
 #include "scheduler/sequence.h"
+#include "scheduler/step_budget.h"
 
 namespace redline {
 
@@ -25,6 +26,7 @@ struct StepPlan {
   std::vector<ScheduledSequence> sequences;
   std::vector<BlockCopy> block_copies;  // in order, before the step's first write
   std::vector<Sequence*> preempted;     // lost their blocks, wait again
+  StepLoad load;                        // the sums of `sequences`
 
   bool empty() const { return sequences.empty(); }
   std::int32_t num_tokens() const {

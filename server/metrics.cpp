@@ -153,6 +153,8 @@ void add_engine(MetricsPage& page, const EngineStats& stats) {
               "Share of the slots held by running sequences that hold no token.", stats.kv_fragmentation);
   page.single("redline_kv_blocks", "gauge", "Blocks of the cache.", stats.num_blocks);
   page.single("redline_steps_total", "counter", "Steps of the engine.", stats.num_steps);
+  page.single("redline_late_steps_total", "counter", "Steps that took longer than --target-tpot.",
+              stats.num_late_steps);
   page.single("redline_preemptions_total", "counter", "Sequences that lost their blocks to others.",
               stats.num_preemptions);
   page.single("redline_prefix_cache_queries_total", "counter", "Prompt tokens looked up.",

@@ -129,7 +129,9 @@ TEST(Engine, ResultsAreBitIdenticalWhateverTheCircumstances) {
       options.max_batched_tokens = std::vector{16, 33, 64, 512, 20, 100}[static_cast<std::size_t>(trial)];
       options.prefix_cache = trial % 2 == 0;
       options.max_sequences = trial == 3 ? 3 : 8;
-      if (trial >= 2) {  // about 20 blocks of 16: preemption
+      if (trial == 4) options.target_tpot_s = 1e-3;  // chunks of any size
+      if (trial == 5) options.target_tpot_s = 1e-6;  // nothing keeps it
+      if (trial >= 2) {                              // about 20 blocks of 16: preemption
         options.max_context = 0;
         options.kv_memory_bytes = 20 * 16 * 2 * 32 * 2 * 2;
         options.tenant_kv_shares = {{"a", 0.7}};
@@ -145,6 +147,9 @@ TEST(Engine, ResultsAreBitIdenticalWhateverTheCircumstances) {
         EXPECT_EQ(collect(*streams[i])[0], expected[i])
             << "seed " << seed << ", request " << i << ", trial " << trial << ", " << name(dtype);
       num_preemptions += engine.stats().num_preemptions;
+      if (trial == 5) {
+        EXPECT_EQ(engine.stats().num_late_steps, engine.stats().num_steps);
+      }
     }
     if (config.window() == 0) {  // else memory lasts
       EXPECT_GT(num_preemptions, 0);

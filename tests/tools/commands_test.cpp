@@ -146,6 +146,19 @@ TEST(BenchLoad, RunsTheSameLoadInProcess) {
   EXPECT_EQ(shell("grep -c '</svg>' " + shell_word(scratch.path("plot.svg"))).out, "1\n");
 }
 
+TEST(BenchLoad, KeepsAPaceOrSaysThatNothingKeepsIt) {
+  const std::string load =
+      "bench load " + test_model() +
+      " -c 512 --num-prompts 3 --input-len 40 --output-len 4 --ignore-eos --json --target-tpot ";
+  const ShellResult strict = redline(load + "1us");
+  EXPECT_EQ(strict.status, 0) << strict.err;
+  EXPECT_NE(strict.err.find("warning: --target-tpot 1.00 µs"), std::string::npos) << strict.err;
+  EXPECT_EQ(Json::parse(strict.out).at("completed"), 3);
+  const ShellResult loose = redline(load + "10s");
+  EXPECT_EQ(loose.err.find("warning"), std::string::npos) << loose.err;
+  EXPECT_EQ(Json::parse(loose.out).at("completed"), 3);
+}
+
 TEST(BenchLoad, RefusesWhatIsNoLoad) {
   EXPECT_EQ(redline("bench load " + test_model() + " -c 512 --input-len x").status, 2);
   EXPECT_EQ(redline("bench load " + test_model() + " -c 512 --request-rate 0").status, 2);

@@ -30,6 +30,7 @@ std::int64_t steady_ns() {
 int bench_load(const BenchLoadFlags& flags) {
   const auto model = load_model(flags.model, flags.model_flags);
   server::LiveMeter meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns());
+  warn_of_pace(*model, flags.cache.options);
   Engine engine(model, flags.cache.options, [&meter](const StepRecord& step) { meter.add_step(step); });
   SamplingParams sampling;
   sampling.ignore_eos = flags.load.ignore_eos();
@@ -53,6 +54,7 @@ Action declare_bench_load(Flags& flags) {
   values->load.add_to(flags);
   values->cache.add_to(flags);
   add_batch_flags(flags, values->cache.options);
+  add_pace_flag(flags, values->cache.options);
   values->model_flags.add_to(flags);
   return [values] { return bench_load(*values); };
 }

@@ -92,6 +92,13 @@ void add_batch_flags(Flags& flags, EngineOptions& options) {
                options.max_batched_tokens, 1, 1 << 20);
 }
 
+void add_pace_flag(Flags& flags, EngineOptions& options) {
+  flags.duration(
+      "--target-tpot",
+      "Cut prompts and let requests wait so that a token takes at most this, as 50ms, where it can",
+      options.target_tpot_s);
+}
+
 void SamplingFlags::add_to(Flags& flags) {
   flags.size("-n,--max-tokens", "Generate at most this many tokens (default: to the context's end)",
              max_tokens, 1);

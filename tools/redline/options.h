@@ -39,6 +39,8 @@ struct CacheFlags {
 
 /// How many sequences share a step: of commands that run many at a time.
 void add_batch_flags(Flags& flags, EngineOptions& options);
+/// At what pace they should decode.
+void add_pace_flag(Flags& flags, EngineOptions& options);
 
 /// How tokens are chosen and when an answer ends.
 struct SamplingFlags {

@@ -204,7 +204,9 @@ struct LoadedService {
                    std::this_thread::sleep_for(std::chrono::hours(1));
                }),
         service(engine, meter, completed(std::move(options), flags)),
-        watchdog(engine, std::chrono::seconds(flags.watchdog_s), [&http] { http.give_up(); }) {}
+        watchdog(engine, std::chrono::seconds(flags.watchdog_s), [&http] { http.give_up(); }) {
+    warn_of_pace(*model, engine_options);
+  }
 
   // With what the loaded model tells.
   server::ServiceOptions completed(server::ServiceOptions options, const ServeFlags& flags) {
@@ -301,6 +303,7 @@ Action declare_serve(Flags& flags) {
              values->reasoning_parser);
   values->cache.add_to(flags);
   add_batch_flags(flags, values->cache.options);
+  add_pace_flag(flags, values->cache.options);
   values->model_flags.add_to(flags);
   return [values] { return serve(*values); };
 }

@@ -1,11 +1,14 @@
 #include "tools/redline/session.h"
 
 #include <chrono>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <utility>
 
+#include "engine/meter/format.h"
 #include "engine/meter/probe.h"
+#include "engine/meter/step_forecast.h"
 #include "engine/weights.h"
 #include "tools/redline/terminal.h"
 
@@ -55,6 +58,19 @@ DevicePeaks metered_peaks(LoadedModel& model) {
   const DevicePeaks peaks = peaks_for(*model.ops);
   model.ops->ledger().set_peaks(peaks.attainable(), peaks.vendor());
   return peaks;
+}
+
+void warn_of_pace(LoadedModel& model, const EngineOptions& options) {
+  if (!options.target_tpot_s) return;
+  const DevicePeaks device = peaks_for(*model.ops);
+  const StepForecast forecast(diagnosed(model, options.kv_dtype).estimate(),
+                              device.vendor().bandwidth > 0 ? device.vendor() : device.attainable());
+  if (forecast.least_s() > *options.target_tpot_s)
+    std::fprintf(stderr,
+                 "warning: --target-tpot %s is below the %s that one sequence takes at the peaks: it will be "
+                 "missed\n",
+                 format_duration(*options.target_tpot_s).c_str(),
+                 format_duration(forecast.least_s()).c_str());
 }
 
 Session::Session(std::shared_ptr<LoadedModel> model, const EngineOptions& options,

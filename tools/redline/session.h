@@ -32,6 +32,9 @@ const Tokenizer& tokenizer_of(const LoadedModel& model);
 /// nothing is kept from before.
 DevicePeaks metered_peaks(LoadedModel& model);
 
+/// Says on stderr where `options` ask for a pace that not even one sequence keeps, the device at its peaks.
+void warn_of_pace(LoadedModel& model, const EngineOptions& options);
+
 /// What one answer was and cost.
 struct Reply {
   std::string text;
