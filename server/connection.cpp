@@ -10,6 +10,7 @@
 #include <boost/beast/http/status.hpp>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,6 +25,10 @@ namespace http = boost::beast::http;
 using boost::system::error_code;
 
 constexpr std::size_t kReadBytes = 4096, kReadBodyBytes = 64 << 10;
+
+ApiError out_of_memory() {
+  return ApiError(503, "there is no memory for the request now", "", "out_of_memory");
+}
 
 /// The client will send nothing more: it has gone.
 bool has_closed(int socket) {
@@ -115,6 +120,8 @@ class HttpConnection final : public Connection, public Exchange {
         read = co_await read_request();
       } catch (const ApiError& error) {
         refusal = error;
+      } catch (const std::bad_alloc&) {
+        refusal = out_of_memory();
       }
       timer_.cancel();
       if (refusal) {
@@ -222,6 +229,9 @@ class HttpConnection final : public Connection, public Exchange {
     } catch (const boost::system::system_error&) {
       keep_alive_ = false;  // the client went
       answered_ = true;
+    } catch (const std::bad_alloc&) {
+      refusal = out_of_memory().response();
+      failure = std::current_exception();
     } catch (const std::exception& error) {
       refusal = ApiError(500, error.what(), "", "internal_error").response();
       failure = std::current_exception();

@@ -19,6 +19,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <list>
 #include <map>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -141,8 +142,16 @@ class HttpServer::Impl {
   }
 
   void run() {
-    asio::co_spawn(context_, accept(), asio::detached);
-    context_.run();
+    while (true) {
+      try {
+        if (!accepting_) asio::co_spawn(context_, accept(), asio::detached);
+        context_.run();
+        if (stopping_) return;
+      } catch (const std::bad_alloc&) {
+        // Ends what waited for the event, the acceptor perhaps; the others go on.
+      }
+      if (!stopping_) context_.restart();
+    }
   }
 
   void post(std::function<void()> what) { asio::post(context_, std::move(what)); }
@@ -195,24 +204,56 @@ class HttpServer::Impl {
     std::map<std::string, std::size_t>::iterator place_;
   };
 
+  /// True as long as it lives.
+  class Accepting {
+   public:
+    explicit Accepting(bool& accepting) : accepting_(accepting) { accepting_ = true; }
+    ~Accepting() { accepting_ = false; }
+    Accepting(const Accepting&) = delete;
+    Accepting& operator=(const Accepting&) = delete;
+
+   private:
+    bool& accepting_;
+  };
+
+  /// A connection's place among those that there are.
+  class Listed {
+   public:
+    Listed(std::list<Connection*>& all, Connection* connection)
+        : all_(all), place_(all.insert(all.end(), connection)) {}
+    ~Listed() { all_.erase(place_); }
+    Listed(const Listed&) = delete;
+    Listed& operator=(const Listed&) = delete;
+
+   private:
+    std::list<Connection*>& all_;
+    std::list<Connection*>::iterator place_;
+  };
+
   asio::awaitable<void> accept() {
+    const Accepting accepting(accepting_);
     asio::steady_timer pause(context_);
     while (acceptor_.is_open()) {
-      if (connections_.size() >= limits_.num_connections) {  // others wait for one of them to end
-        pause.expires_after(kAcceptPause);
-        co_await pause.async_wait(kNoThrow);
-        continue;
+      bool accepted = false;
+      try {
+        accepted = co_await accept_next();
+      } catch (const std::bad_alloc&) {
+        // Those that are here go on.
       }
-      auto [error, socket] = co_await acceptor_.async_accept(kNoThrow);
-      if (error == asio::error::operation_aborted || error == asio::error::bad_descriptor) break;
-      if (error) {  // out of descriptors: those that are here go on
-        pause.expires_after(kAcceptPause);
-        co_await pause.async_wait(kNoThrow);
-        continue;
-      }
-      asio::co_spawn(context_, serve(std::move(socket)), asio::detached);
-      take_waiting();
+      if (accepted || !acceptor_.is_open()) continue;
+      pause.expires_after(kAcceptPause);
+      co_await pause.async_wait(kNoThrow);
     }
+  }
+
+  /// False where there is no room for another connection now, or no descriptor.
+  asio::awaitable<bool> accept_next() {
+    if (connections_.size() >= limits_.num_connections) co_return false;
+    auto [error, socket] = co_await acceptor_.async_accept(kNoThrow);
+    if (error) co_return false;
+    asio::co_spawn(context_, serve(std::move(socket)), asio::detached);
+    take_waiting();
+    co_return true;
   }
 
   // Those that wait already, some at a time: awaited one by one, each would cost a round of all streams'
@@ -240,13 +281,12 @@ class HttpServer::Impl {
     const auto connection =
         make_connection(std::move(socket), tls_ ? &*tls_ : nullptr, {limits_, headers_, handler_, stopping_},
                         head_timeout, [&] { half_open.reset(); });
-    const auto place = connections_.insert(connections_.end(), connection.get());
     try {
+      const Listed listed(connections_, connection.get());
       co_await connection->serve();
-    } catch (const boost::system::system_error&) {
-      // The client went while it was answered.
+    } catch (const std::exception&) {
+      // The client went while it was answered, or memory is exhausted.
     }
-    connections_.erase(place);
     if (stopping_ && connections_.empty()) deadline_.cancel();
   }
 
@@ -258,7 +298,7 @@ class HttpServer::Impl {
   // Outlive the context, which ends the connections that are left.
   std::map<std::string, std::size_t> half_open_;
   std::list<Connection*> connections_;
-  bool stopping_ = false;
+  bool accepting_ = false, stopping_ = false;
   asio::io_context context_{1};
   asio::basic_socket_acceptor<stream_protocol> acceptor_;
   asio::steady_timer deadline_;

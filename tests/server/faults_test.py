@@ -9,14 +9,16 @@ import concurrent.futures
 import json
 import pathlib
 import random
+import resource
 import socket
 import struct
+import subprocess
 import tempfile
 import time
 import unittest
 
 import tiny_model
-from serving import GREEDY, Server, run_tests
+from serving import GREEDY, REDLINE, Server, run_tests
 
 SERVER = None
 
@@ -40,14 +42,14 @@ def post_bytes(body, path="/v1/completions"):
 
 class SmallModel(unittest.TestCase):
     """A server of a small model of its own; tokens are characters."""
-    model, flags = {}, ()
+    model, flags, prefix = {}, (), ()
 
     @classmethod
     def setUpClass(cls):
         cls.directory = tempfile.TemporaryDirectory()
-        path = cls.directory.name + "/small.gguf"
-        tiny_model.write_model(path, **cls.model)
-        cls.server = Server(*cls.flags, model=path)
+        cls.path = cls.directory.name + "/small.gguf"
+        tiny_model.write_model(cls.path, **cls.model)
+        cls.server = Server(*(flag.format(cls.directory.name) for flag in cls.flags), model=cls.path, prefix=cls.prefix)
 
     @classmethod
     def tearDownClass(cls):
@@ -176,6 +178,71 @@ class Memory(unittest.TestCase):
             expected = {"keys": "invalid_json", "numbers": "invalid_request", "escapes": "invalid_request"}.get(name, "invalid_value")  # some are prompts, too long
             self.assertEqual((status, json.loads(text)["error"]["code"]), (400, expected), text[:300])
             self.assertLess(status_of(SERVER, "VmHWM") - before, 100 * size, name)
+
+
+class FullDisk(SmallModel):
+    """Files that cannot grow: EFBIG instead of ENOSPC, and nothing to mount."""
+    flags = ("--ledger", "{}/ledger.db")
+    prefix = ("bash", "-c", "trap '' XFSZ; exec \"$@\"", "bash")
+
+    def num_calls(self):
+        report = subprocess.run([REDLINE, "report", self.directory.name + "/ledger.db", "--since", "1d", "--json"], capture_output=True, text=True, check=True)
+        return sum(row["calls"] for row in json.loads(report.stdout)["rows"])
+
+    def ask(self, times):
+        for _ in range(times):
+            self.server.post("/v1/completions", {"prompt": "abc", "max_tokens": 3})
+
+    def test_calls_go_on_while_the_ledger_cannot_be_written_and_are_in_it_once_it_can(self):
+        limit = lambda size: resource.prlimit(self.server.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        self.ask(2)
+        wait_for(lambda: self.num_calls() == 2)
+        limit(1024)
+        self.ask(20)
+        time.sleep(2)  # several attempts
+        self.assertEqual(self.num_calls(), 2, "what it holds is whole")
+        self.assertEqual(self.server.ask("GET", "/health")[0], 200)
+        limit(resource.RLIM_INFINITY)
+        wait_for(lambda: self.num_calls() == 22)
+
+    def test_a_batch_says_that_its_output_is_full_and_goes_on_once_there_is_room(self):
+        lines = [{"custom_id": str(i), "method": "POST", "url": "/v1/completions", "body": {"prompt": "abc", "max_tokens": 3}} for i in range(20)]
+        source, out = pathlib.Path(self.directory.name, "in.jsonl"), pathlib.Path(self.directory.name, "out.jsonl")
+        source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        batch = ["batch", self.path, str(source), str(out)]
+        full = subprocess.run(["bash", "-c", "trap '' XFSZ; ulimit -f 4; exec \"$@\"", "bash", REDLINE, *batch], capture_output=True, text=True, timeout=120)
+        self.assertEqual(full.returncode, 1, full.stderr)
+        self.assertRegex(full.stderr.strip().splitlines()[-1], f"^redline: {out}: cannot be written: ")
+        written = out.read_bytes()
+        self.assertTrue(0 < len(written) <= 4096)
+        subprocess.run([REDLINE, *batch], capture_output=True, check=True, timeout=120)
+        self.assertTrue(out.read_bytes().startswith(written[:written.rfind(b"\n") + 1]), "what was whole stays")
+        results = [json.loads(line) for line in out.read_text().splitlines()]
+        self.assertEqual(sorted(int(result["custom_id"]) for result in results), list(range(20)))
+        self.assertEqual({result["response"]["status_code"] for result in results}, {200})
+
+
+class FullMemory(SmallModel):
+    def test_a_body_without_room_is_its_clients_loss_alone(self):
+        size = status_of(self.server, "VmSize")
+        if size > 1 << 40:
+            self.skipTest("a sanitizer's address space")
+        limit = lambda most: resource.prlimit(self.server.process.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        body = json.dumps({"prompt": "x" * (24 << 20), "max_tokens": 1})
+
+        def ask(_):
+            try:
+                return self.server.ask("POST", "/v1/completions", body)[0]
+            except OSError:
+                return None  # its answer came before its body had gone
+
+        limit(size + (8 << 20))
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for status in pool.map(ask, range(8)):
+                self.assertIn(status, (503, None))
+        self.assertEqual(self.server.ask("POST", "/v1/completions", dict(GREEDY, prompt="abc"))[0], 200)
+        limit(resource.RLIM_INFINITY)
+        self.assertEqual(ask(0), 400, "too long a prompt")
 
 
 class Admission(SmallModel):

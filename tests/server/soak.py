@@ -152,13 +152,11 @@ class Soak:
             connection = socket.socket()
             if stalls:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.setblocking(False)
-            loop = asyncio.get_running_loop()
+            # At once: this loop may come round late, and of a crowd the server expects the head within a second.
             stream = Stream(request_body(index, stalls), stalls)
-            async with self.connecting:
-                await loop.sock_connect(connection, ("127.0.0.1", self.server.port))
-                connection.send(stream.request())  # now: this loop may come round late, and of a crowd the server expects a head within a second
-            await loop.create_connection(lambda: stream, sock=connection)
+            connection.connect(("127.0.0.1", self.server.port))
+            connection.send(stream.request())
+            await asyncio.get_running_loop().create_connection(lambda: stream, sock=connection)
             self.counts["sent"] += 1
             self.live[number] = stream
             if stalls:  # long enough to be cut off; then read what is left
@@ -195,7 +193,7 @@ class Soak:
                 stream.drop()
 
     async def run(self):
-        self.end, self.connecting = time.monotonic() + self.seconds, asyncio.Semaphore(256)
+        self.end = time.monotonic() + self.seconds
         middle = time.monotonic() + self.seconds / 2
         disturbing = asyncio.create_task(self.disturb())
         await asyncio.gather(*(self.place(number) for number in range(self.streams)))

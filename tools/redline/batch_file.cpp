@@ -96,6 +96,8 @@ Json batch_problem(const BatchLine& line) {
 
 BatchOutput::BatchOutput(const std::string& path) : path_(path) {
   if (std::filesystem::exists(path)) {
+    if (!std::filesystem::is_regular_file(path))
+      throw std::runtime_error(path + ": is no file that a later run could go on with");
     const std::string text = read_file(path);
     const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
     std::istringstream lines(text.substr(0, whole));
