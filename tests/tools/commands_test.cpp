@@ -177,6 +177,69 @@ TEST(Bench, WantsOneModelAndKeepsItsReservedNames) {
   EXPECT_NE(redline("bench --shape no-such-shape").status, 0);
 }
 
+// Prints a recorded bench whose rates go with the number of its call, times FACTOR.
+std::string fake_bench(const ScratchDirectory& scratch, const std::string& name, double factor) {
+  const std::string calls = shell_word(scratch.path("calls of " + name));
+  return "sh " +
+         shell_word(scratch.write(
+             name,
+             "echo x >> " + calls + "; echo " + name + " >> " + shell_word(scratch.path("order")) +
+                 "; n=$(wc -l < " + calls + "); awk -v n=$n 'BEGIN { r = (100 + n % 3) * " +
+                 std::to_string(factor) +
+                 "; printf \"[{\\\"test\\\": \\\"tg8\\\", \\\"batch\\\": 1, \\\"avg_ts\\\": %f}]\", r }'\n"));
+}
+
+TEST(Compare, FindsTheFasterBuildAndSaysWhereThereIsNone) {
+  const ScratchDirectory scratch;
+  const std::string a = shell_word(fake_bench(scratch, "a.sh", 1)),
+                    b = shell_word(fake_bench(scratch, "b.sh", 1.25)),
+                    same = shell_word(fake_bench(scratch, "same.sh", 1));
+  const Json found = json_of("compare --rounds 6 --bench model --json " + a + " " + b);
+  expect_documented_keys("compare", found);
+  EXPECT_NEAR(found.at("rows")[0].at("ratio"), 1.25, 1e-3);
+  EXPECT_EQ(found.at("rows")[0].at("verdict"), "B is faster");
+  EXPECT_EQ(shell("tr '\n' ' ' < " + shell_word(scratch.path("order"))).out,
+            "a.sh b.sh b.sh a.sh a.sh b.sh b.sh a.sh a.sh b.sh b.sh a.sh ");
+  const Json none = json_of("compare --rounds 6 --bench model --json " + a + " " + same);
+  EXPECT_EQ(none.at("rows")[0].at("verdict"), "no difference");
+  EXPECT_EQ(redline("compare --rounds 6 --bench model " + a + " false").status, 1);
+  EXPECT_EQ(redline("compare --rounds 5 --bench model " + a + " " + b).status, 2);
+}
+
+TEST(Compare, RunsItselfWithOptions) {
+  const Json found = json_of("compare --rounds 6 --json --bench " + shell_word(test_model() + " -p 0 -n 1") +
+                             " -- '--batch 1' '--batch 1 --kv-dtype f32'");
+  EXPECT_EQ(found.at("rows").size(), 1u);
+  EXPECT_EQ(found.at("b"), "--batch 1 --kv-dtype f32");
+}
+
+TEST(Baseline, TellsByItsExitStatus) {
+  const ScratchDirectory scratch;
+  Json rows = json_of("bench " + test_model() + " -p 8 -n 2 -r 6 --json");
+  const auto written = [&](const std::string& name, double factor, std::int64_t batch) {
+    for (Json& row : rows) {
+      row["batch"] = batch;
+      row["avg_ts"] = 100 * factor;
+      row["samples_ts"] = Json::array();
+      for (int i = 0; i < 6; ++i) row["samples_ts"].push_back((100 + i) * factor);
+      row["utilization"]["mfu"] = row["utilization"]["mbu"] = 0.5 * factor;
+    }
+    return shell_word(scratch.write(name, rows.dump()));
+  };
+  const std::string base = shell_word(scratch.path("base.json"));
+  EXPECT_EQ(redline("baseline record " + base + " --run " + written("before.json", 1, 1)).status, 0);
+  EXPECT_EQ(redline("baseline check " + base + " --run " + written("same.json", 1, 1)).status, 0);
+  const ShellResult slower =
+      redline("baseline check " + base + " --json --run " + written("slower.json", 0.8, 1));
+  EXPECT_EQ(slower.status, 3) << slower.err;
+  expect_documented_keys("baseline check", Json::parse(slower.out));
+  EXPECT_EQ(redline("baseline check " + base + " --run " + written("other.json", 0.5, 8)).status, 4);
+  EXPECT_EQ(redline("baseline check " + shell_word(scratch.path("before.json")) + " --run " + base).status,
+            1);
+  EXPECT_EQ(redline("baseline").status, 2);
+  EXPECT_EQ(redline("baseline record " + base).status, 2);
+}
+
 TEST(Plan, SaysWhatAKnownDeviceWouldDo) {
   const std::string load = " --input-len 1024 --output-len 256 --price 2 --json";
   const Json plan = json_of("plan --shape llama-3.1-8b --on h200 --rate 20" + load);

@@ -11,6 +11,8 @@ namespace redline {
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitError = 1;          // its reason is the last line on stderr
 inline constexpr int kExitUsage = 2;          // wrong flags or arguments
+inline constexpr int kExitRegressed = 3;      // baseline check: something is worse
+inline constexpr int kExitNotComparable = 4;  // baseline check: nothing was, or enough, to compare
 inline constexpr int kExitInterrupted = 130;  // Ctrl-C
 
 /// Runs a command whose flags were parsed; returns the exit status. Throws UsageError, ModelFileError and
@@ -20,6 +22,10 @@ using Action = std::function<int()>;
 Action declare_run(Flags& flags);
 Action declare_chat(Flags& flags);
 Action declare_batch(Flags& flags);
+Action declare_baseline(Flags& flags);
+Action declare_baseline_record(Flags& flags);
+Action declare_baseline_check(Flags& flags);
+Action declare_compare(Flags& flags);
 Action declare_bench(Flags& flags);
 Action declare_bench_serve(Flags& flags);
 Action declare_bench_load(Flags& flags);
@@ -54,6 +60,12 @@ inline constexpr Command kCommands[] = {
     {"plan", "What a device would do with a load: latency, throughput, memory, cost, devices", declare_plan},
     {"report", "Who used what: calls, tokens, FLOPs, device time and cost from a server's ledger",
      declare_report},
+    {"baseline", "Keep what was measured, and say whether it still holds", declare_baseline},
+    {"baseline record", "Keep distributions of runs by model, device, type, phase, batch and context",
+     declare_baseline_record},
+    {"baseline check", "Hold runs against them: exit 0 kept, 3 regressed, 4 not comparable",
+     declare_baseline_check},
+    {"compare", "Run two builds or configurations in turn, and say whether they differ", declare_compare},
     {"eval", "Perplexity of a text, its logits, and their distance from a base's", declare_eval},
     {"inspect", "What a model is, what it needs, and what bounds it on a device", declare_inspect},
     {"probe", "Measure the peaks that this machine attains", declare_probe},

@@ -15,9 +15,12 @@
 namespace redline {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr std::uint32_t kSeed = 1;
-constexpr int kPrompts = 3, kDecodeSteps = 12;
-constexpr double kMostSeconds = 20;  // after which no greater batch begins
+constexpr int kRuns = 3, kDecodeSteps = 12;  // of each shape; the middle one counts
+constexpr double kWarmSeconds = 2;           // until clocks, pages and threads are as they will be
+constexpr double kMostSeconds = 20;          // after which no greater batch begins
 
 /// Steps of one phase alone, of `batch` sequences where they decode.
 class PureSteps {
@@ -65,6 +68,20 @@ void run(Engine& engine, const std::vector<Request>& requests) {
       if (event->finish_reason == FinishReason::kError) throw std::runtime_error(event->error);
 }
 
+// Of the runs by which a machine that did something else meanwhile is told.
+PhaseTotals middle_of(std::vector<PhaseTotals> runs) {
+  std::erase_if(runs, [](const PhaseTotals& run) { return run.steps == 0; });
+  if (runs.empty()) return {};
+  const auto middle = runs.begin() + std::ssize(runs) / 2;
+  std::ranges::nth_element(
+      runs, middle, {}, [](const PhaseTotals& run) { return run.wall_ns / static_cast<double>(run.steps); });
+  return *middle;
+}
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 }  // namespace
 
 StepTimes measure_steps(std::shared_ptr<LoadedModel> model, const MeasuredShapes& shapes) {
@@ -82,29 +99,35 @@ StepTimes measure_steps(std::shared_ptr<LoadedModel> model, const MeasuredShapes
   std::mt19937 random(kSeed);
   const std::int64_t vocab_size = model->config.vocab_size;
 
-  steps.expect(Phase::kPrefill, 0);
-  run(engine, {random_request(random, vocab_size, 16, 1)});  // wakes threads and caches
-  steps.expect(Phase::kPrefill, 0);
-  for (int i = 0; i < kPrompts; ++i)
-    run(engine, {random_request(random, vocab_size, shapes.prompt_tokens, 1)});
+  const auto prompt = [&] { return random_request(random, vocab_size, shapes.prompt_tokens, 1); };
+  const auto measured = [&](Phase phase, std::int64_t batch, const auto& requests) {
+    std::vector<PhaseTotals> runs;
+    for (int i = 0; i < kRuns; ++i) {
+      steps.expect(phase, batch);
+      run(engine, requests());
+      runs.push_back(steps.totals());
+    }
+    return middle_of(std::move(runs));
+  };
+
+  for (const auto start = Clock::now(); seconds_since(start) < kWarmSeconds;) run(engine, {prompt()});
   PhaseTotalsArray totals;
-  totals[static_cast<std::size_t>(Phase::kPrefill)] = steps.totals();
+  totals[static_cast<std::size_t>(Phase::kPrefill)] =
+      measured(Phase::kPrefill, 0, [&] { return std::vector{prompt()}; });
 
   // A larger batch holds the smaller one's prompts, which the prefix cache knows.
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   std::map<std::int64_t, StepModel> by_batch;
   std::vector<Request> requests;
   for (std::int64_t batch = 1; batch <= options.max_sequences; batch *= 2) {
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    if (batch > 1 && taken.count() > kMostSeconds) break;
+    if (batch > 1 && seconds_since(start) > kMostSeconds) break;
     while (std::ssize(requests) < batch) {
       requests.push_back(random_request(random, vocab_size, shapes.depth, kDecodeSteps));
       run(engine, {requests.back()});
     }
-    steps.expect(Phase::kDecode, batch);
-    run(engine, requests);
-    totals[static_cast<std::size_t>(Phase::kDecode)] = steps.totals();
-    if (steps.totals().steps > 0) by_batch.emplace(batch, StepModel(totals, estimate, peaks));
+    const PhaseTotals decode = measured(Phase::kDecode, batch, [&] { return requests; });
+    totals[static_cast<std::size_t>(Phase::kDecode)] = decode;
+    if (decode.steps > 0) by_batch.emplace(batch, StepModel(totals, estimate, peaks));
   }
   return StepTimes(estimate, std::move(by_batch), peaks);
 }
