@@ -74,6 +74,8 @@ RequestParser::~RequestParser() = default;
 std::size_t RequestParser::read(std::string_view bytes) {
   auto& parser = impl_->parser;
   const bool head_was_done = parser.is_header_done();
+  constexpr std::size_t kShortestEnd = 5;  // "0", two line ends; the parser asserts that it has them
+  if (head_was_done && parser.chunked() && bytes.size() < kShortestEnd) return 0;
   std::size_t taken = 0;
   while (!parser.is_done() && parser.is_header_done() == head_was_done && taken < bytes.size()) {
     boost::system::error_code error;
