@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Holds what `redline plan` says of this machine against running the load.
 
-    tools/plans.py MODEL [--rates R,..] [--full BATCH] [--input-len N] [--output-len N] [--prompts N] [--turns N]
+    tools/plans.py MODEL [--alone] [--full BATCH,..] [--rates R,..] [--input-len N] [--output-len N] [--prompts N] [--turns N]
                    [--redline PATH] [--append FILE]
 
-For each rate, `redline plan --rate` and then `redline bench load` with requests that arrive at random: mean TTFT and TPOT. With `--full`, a
-load that arrives all at once on an engine of BATCH sequences: output tokens per second of a full batch. Turns alternate
+With `--alone`, `redline plan` and then `redline bench load` with one request after the other: mean TTFT and TPOT. With `--full`, a load that
+arrives all at once on an engine of BATCH sequences: output tokens per second of a full batch. For each rate, requests that arrive at random: mean TTFT
+and TPOT, which need hundreds of requests on a machine that does nothing else, since arrivals cluster. Turns alternate
 prediction and measurement with other seeds. A row of JSON a figure: the medians of predicted and measured, of their quotient (measured /
 predicted) the extremes, and whether the median is within 15 % of 1. A machine that does something else meanwhile measures something else.
 `--append` adds the rows to FILE, as docs/bench/plan.jsonl."""
@@ -40,6 +41,13 @@ def at_rate(options, rate, turn):
     return [("ttft_s", said["ttft_s"], load["mean_ttft_ms"] / 1e3), ("tpot_s", said["tpot_s"], load["mean_tpot_ms"] / 1e3)]
 
 
+def alone(options, turn):
+    said = redline(options, "plan", options.model, *lengths(options))
+    load = redline(options, "bench", "load", options.model, "--ignore-eos", "-c", 4096, "--max-concurrency", 1, "--num-prompts", options.prompts, "--num-warmups", 2,
+                   "--seed", turn, *lengths(options))
+    return [("ttft_s", said["ttft_s"], load["mean_ttft_ms"] / 1e3), ("tpot_s", said["tpot_s"], load["mean_tpot_ms"] / 1e3)]
+
+
 def full(options, batch, turn):
     flags = ["--max-num-seqs", batch]
     said = redline(options, "plan", options.model, *flags, *lengths(options))
@@ -52,7 +60,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--rates", default="")
-    parser.add_argument("--full", type=int)
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--full", default="")
     parser.add_argument("--input-len", type=int, default=256)
     parser.add_argument("--output-len", type=int, default=64)
     parser.add_argument("--prompts", type=int, default=40)
@@ -61,10 +70,11 @@ def main():
     parser.add_argument("--append", type=pathlib.Path)
     options = parser.parse_args()
     points = [({"rate": float(rate)}, lambda turn, rate=rate: at_rate(options, rate, turn)) for rate in options.rates.split(",") if rate]
-    if options.full:
-        points.append(({"batch": options.full}, lambda turn: full(options, options.full, turn)))
+    points += [({"batch": int(batch)}, lambda turn, batch=int(batch): full(options, batch, turn)) for batch in options.full.split(",") if batch]
+    if options.alone:
+        points.append(({"batch": 1}, lambda turn: alone(options, turn)))
     if not points:
-        parser.error("give --rates or --full")
+        parser.error("give --alone, --full or --rates")
     found = {}
     for turn in range(options.turns):
         for index, (_, run) in enumerate(points):
