@@ -38,19 +38,17 @@ std::optional<std::int64_t> least(std::int64_t limit, Holds&& holds) {
   return high;
 }
 
-// Token i of a sequence attends to i tokens, 1 + 2 + ... + n; a window spares the first of them all those
-// beyond it, 1 + 2 + ... + (n - window).
-std::int64_t pairs_before(std::int64_t n, std::int64_t window) {
-  const std::int64_t spared = window > 0 ? std::max<std::int64_t>(n - window, 0) : 0;
-  return (n * (n + 1) - spared * (spared + 1)) / 2;
-}
-
 bool compute_bound(const Work& work, const Peaks& peaks) {
   const auto v = verdict(work, peaks);
   return v && v->compute_s > v->memory_s;
 }
 
 }  // namespace
+
+std::int64_t attended_by_first(std::int64_t num_tokens, std::int64_t window) {
+  const std::int64_t spared = window > 0 ? std::max<std::int64_t>(num_tokens - window, 0) : 0;
+  return (num_tokens * (num_tokens + 1) - spared * (spared + 1)) / 2;
+}
 
 std::int64_t StoredWeights::parameters() const {
   return sum(projections) + sum(ffn) + vector_elements + (tied ? 1 : 2) * table_elements;
@@ -151,17 +149,23 @@ std::int64_t Estimate::kv_bytes_per_token() const {
 }
 
 Work Estimate::step(std::span<const SequenceShape> sequences) const {
-  const ModelConfig& c = config_;
-  std::int64_t tokens = 0, logit_rows = 0, cached = 0, pairs = 0;  // the latter two summed over layers
+  StepTotals totals{.steps = 1};
   for (const SequenceShape& s : sequences) {
-    tokens += s.num_new;
-    logit_rows += s.num_logit_rows;
+    totals.rows += s.num_new;
+    totals.logit_rows += s.num_logit_rows;
     for (const auto& [window, num_layers] : layers_by_window_) {
-      cached += num_layers * (window > 0 ? std::min(s.num_cached, window) : s.num_cached);
-      pairs +=
-          num_layers * (pairs_before(s.num_cached + s.num_new, window) - pairs_before(s.num_cached, window));
+      totals.cached += num_layers * (window > 0 ? std::min(s.num_cached, window) : s.num_cached);
+      totals.pairs += num_layers * (attended_by_first(s.num_cached + s.num_new, window) -
+                                    attended_by_first(s.num_cached, window));
     }
   }
+  totals.head_steps = totals.logit_rows > 0 ? 1 : 0;
+  totals.rows_without_logits = totals.logit_rows > 0 ? 0 : totals.rows;
+  return steps(totals);
+}
+
+Work Estimate::steps(const StepTotals& totals) const {
+  const ModelConfig& c = config_;
   Work work;
   const auto count = [&](std::int64_t& part, std::int64_t flops, OpKind kind, DType dtype) {
     part += flops;
@@ -169,19 +173,20 @@ Work Estimate::step(std::span<const SequenceShape> sequences) const {
   };
   for (std::size_t i = 0; i < kNumDTypes; ++i) {
     const DType dtype = static_cast<DType>(i);
-    count(work.projections, 2 * tokens * weights_.projections[i], OpKind::kLinear, dtype);
-    count(work.ffn, 2 * tokens * weights_.ffn[i], OpKind::kLinear, dtype);
+    count(work.projections, 2 * totals.rows * weights_.projections[i], OpKind::kLinear, dtype);
+    count(work.ffn, 2 * totals.rows * weights_.ffn[i], OpKind::kLinear, dtype);
   }
-  count(work.attention, 4 * c.q_size() * pairs, OpKind::kPagedAttention, kv_dtype_);
-  count(work.head, 2 * c.hidden_size * c.vocab_size * logit_rows, OpKind::kLinear, weights_.head);
+  count(work.attention, 4 * c.q_size() * totals.pairs, OpKind::kPagedAttention, kv_dtype_);
+  count(work.head, 2 * c.hidden_size * c.vocab_size * totals.logit_rows, OpKind::kLinear, weights_.head);
 
-  const bool head_is_read = logit_rows > 0;
-  work.weights =
-      bytes_of(weights_.projections) + bytes_of(weights_.ffn) + kVectorBytes * weights_.vector_elements;
-  if (head_is_read) work.weights += bytes_of(weights_.head, weights_.table_elements);
-  if (!(head_is_read && weights_.tied)) work.weights += tokens * bytes_of(weights_.embedding, c.hidden_size);
-  work.kv_read = cached * (kv_bytes_per_token() / c.num_layers);
-  work.kv_write = tokens * kv_bytes_per_token();
+  // A tied table that is read as the head is not gathered from as well.
+  const std::int64_t gathered = weights_.tied ? totals.rows_without_logits : totals.rows;
+  work.weights = totals.steps * (bytes_of(weights_.projections) + bytes_of(weights_.ffn) +
+                                 kVectorBytes * weights_.vector_elements) +
+                 totals.head_steps * bytes_of(weights_.head, weights_.table_elements) +
+                 gathered * bytes_of(weights_.embedding, c.hidden_size);
+  work.kv_read = totals.cached * (kv_bytes_per_token() / c.num_layers);
+  work.kv_write = totals.rows * kv_bytes_per_token();
   return work;
 }
 

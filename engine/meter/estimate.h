@@ -52,6 +52,21 @@ struct SequenceShape {
   std::int64_t num_logit_rows = 1;
 };
 
+/// Token i of a sequence attends to i tokens, itself among them: 1 + 2 + ... + num_tokens; a window spares
+/// the first of them all those beyond it, 1 + 2 + ... + (num_tokens - window). A window of 0 is none.
+std::int64_t attended_by_first(std::int64_t num_tokens, std::int64_t window);
+
+/// What some steps' work depends on, added up over them.
+struct StepTotals {
+  std::int64_t steps = 0, head_steps = 0;  // the latter: with logits
+  std::int64_t rows = 0;                   // tokens computed
+  std::int64_t rows_without_logits = 0;    // of them, in steps without logits
+  std::int64_t logit_rows = 0;
+  // Of each row, the tokens it attends to, itself among them; of each sequence and step, the tokens before
+  // it: at most the layer's window of them, summed over layers.
+  std::int64_t pairs = 0, cached = 0;
+};
+
 /// FLOPs and compulsory bytes, exact.
 struct Work {
   std::int64_t projections = 0, attention = 0, ffn = 0, head = 0;
@@ -93,6 +108,11 @@ class Estimate {
   std::int64_t kv_bytes_per_token() const;
 
   Work step(std::span<const SequenceShape> sequences) const;
+  /// Of steps together.
+  Work steps(const StepTotals& totals) const;
+  /// How many layers have this window; 0 is none.
+  const std::map<std::int64_t, std::int64_t>& layers_by_window() const { return layers_by_window_; }
+  const ModelConfig& config() const { return config_; }
   /// `num_tokens` after `num_cached`, in chunks of at most `chunk_tokens` (0: in one step), logits of the
   /// last.
   Work prefill(std::int64_t num_tokens, std::int64_t num_cached = 0, std::int64_t chunk_tokens = 0) const;

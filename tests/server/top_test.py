@@ -18,7 +18,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from serving import REDLINE, Server
+from serving import MODEL, REDLINE, Server
 
 KEY = "secret-key"
 
@@ -129,11 +129,38 @@ class Figures(unittest.TestCase):
             process.stdout.close()
         self.assertEqual([round(rate) for rate in rates], [100, 4])
 
+    def test_another_server_is_seen_from_outside(self):
+        def vllm(prompt, generated, requests, steps):
+            return "".join(f'vllm:{name}{{engine="0"}} {value}.0\n' for name, value in (
+                ("num_requests_running", 1), ("num_requests_waiting", 0), ("prompt_tokens_total", prompt), ("generation_tokens_total", generated),
+                ("prefix_cache_hits_total", 0), ("time_to_first_token_seconds_count", requests), ("iteration_tokens_total_count", steps)))
+        flags = ("--model", MODEL, "--on", "h100", "--num-devices", "2", "--max-num-batched-tokens", "2048", "--once")
+        with Pages(vllm(10, 5, 1, 6), vllm(110, 45, 3, 36)) as pages:
+            view = json.loads(top(pages.url, *flags, "--json").stdout)
+        with Pages(vllm(10, 5, 1, 6), vllm(110, 45, 3, 36)) as pages:
+            text = top(pages.url, *flags).stdout
+        shown = re.search(r"## top --model\n.*?```json\n(.*?)```", JSON_DOC, re.S)
+        self.assertEqual(set(view), set(json.loads(shown[1])))
+        self.assertEqual((view["server"], view["device"], view["num_devices"], view["running"]), ("vllm", "NVIDIA H100 SXM", 2, 1))
+        self.assertEqual(view["counts"]["computed_prompt_tokens"], {"label": "counted", "lower": 100, "upper": 100})
+        self.assertEqual(view["counts"]["steps"], {"label": "counted", "lower": 30, "upper": 30})
+        rows = 100 + 40 - 2  # SmolLM2-135M: 30 layers, hidden 576, 9 and 3 heads of 64, FFN 1536, vocabulary 49152
+        self.assertEqual(view["flops"]["ffn"], {"label": "derived", "lower": rows * 6 * 30 * 576 * 1536, "upper": rows * 6 * 30 * 576 * 1536})
+        self.assertEqual(view["flops"]["head"]["lower"], 40 * 2 * 576 * 49152)
+        self.assertEqual(view["flops"]["attention"]["lower"], 4 * 30 * 576 * 2 * (69 * 70 // 2))
+        self.assertEqual(view["flops"]["attention"]["upper"], 4 * 30 * 576 * (138 * 139 // 2))
+        self.assertEqual((view["flops"]["attention"]["label"], view["mbu"]["label"]), ("bounded", "bounded"))
+        self.assertAlmostEqual(view["mfu"]["upper"], view["flops"]["useful"]["upper"] / 989.4e12 / 2 / view["wall_s"])
+        self.assertRegex(text, r"vllm seen from outside, on 2 NVIDIA H100 SXM, .* s\n")
+        self.assertRegex(text, r"useful FLOPs +3\d\.\d GFLOP to 3\d\.\d GFLOP +bounded")
+
     def test_errors_name_the_server_and_what_is_wrong(self):
         with Pages("other_metric 1\n") as pages:
             done = top(pages.url, "--once")
             self.assertEqual(done.returncode, 1)
             self.assertIn("holds none of Redline's metrics", done.stderr)
+            self.assertIn("of neither vLLM, SGLang, llama.cpp nor Redline", top(pages.url, "--once", "--model", MODEL).stderr)
+            self.assertEqual(top(pages.url, "--once", "--model", MODEL, "--on", "h101").returncode, 2)
         done = top("http://127.0.0.1:9", "--once")
         self.assertEqual((done.returncode, done.stderr), (1, "redline: http://127.0.0.1:9/v1/models: Connection refused\n"))
         self.assertEqual(top("127.0.0.1:8000").returncode, 1)

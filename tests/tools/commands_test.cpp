@@ -119,6 +119,51 @@ TEST(BenchServe, WritesTheDocumentedObjectAndCountsWhatItSent) {
   EXPECT_EQ(found.at("model_id"), "SmolLM2-135M-Instruct.Q4_1");
 }
 
+std::int64_t of_both_phases(const Json& utilization, const char* what) {
+  return utilization.at("phases").at("prefill").at(what).get<std::int64_t>() +
+         utilization.at("phases").at("decode").at(what).get<std::int64_t>();
+}
+
+TEST(BenchServe, SeesFromOutsideWhatTheLedgerCounted) {
+  const std::string load = "bench serve $url --model " + test_model() +
+                           " --num-prompts 5 --max-concurrency 2 --input-len 30 --output-len 6 --ignore-eos "
+                           "--max-num-batched-tokens 512 --json ";
+  for (const std::string flags : {"", "--metrics-alias vllm"}) {
+    const ShellResult result = with_server(flags, load);
+    ASSERT_EQ(result.status, 0) << result.err;
+    const Json found = Json::parse(result.out);
+    const Json &outside = found.at("outside"), &ledger = found.at("utilization");
+    expect_documented_keys("top --model", outside);
+    EXPECT_EQ(outside.at("server"), flags.empty() ? "redline" : "vllm");
+    EXPECT_EQ(outside.at("counts").at("generated_tokens").at("lower"), 30);
+    EXPECT_EQ(outside.at("counts").at("computed_prompt_tokens").at("label"), "counted");
+    EXPECT_EQ(outside.at("flops").at("useful").at("label"), "derived");
+    EXPECT_EQ(outside.at("flops").at("useful").at("lower"), of_both_phases(ledger, "flops"));
+    EXPECT_EQ(outside.at("flops").at("useful").at("upper"), of_both_phases(ledger, "flops"));
+    EXPECT_EQ(outside.at("bytes").at("min").at("label"), "derived");
+    EXPECT_EQ(outside.at("bytes").at("min").at("lower"), of_both_phases(ledger, "bytes"));
+    EXPECT_NEAR(outside.at("mfu").at("lower").get<double>() / ledger.at("mfu").get<double>(), 1, 1e-6);
+    EXPECT_NEAR(outside.at("mbu").at("upper").get<double>() / ledger.at("mbu").get<double>(), 1, 1e-6);
+  }
+}
+
+TEST(BenchServe, BoundsFromOutsideHoldTheLedgerWherePromptsAreSharedAndCut) {
+  const ShellResult result = with_server("--metrics-alias vllm --max-num-batched-tokens 32",
+                                         "bench serve $url --model " + test_model() +
+                                             " --num-prompts 6 --max-concurrency 3 --prefix-len 48 "
+                                             "--input-len 30 --output-len 6 --ignore-eos --json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const Json found = Json::parse(result.out);
+  const Json &outside = found.at("outside"), &ledger = found.at("utilization");
+  EXPECT_EQ(outside.at("flops").at("useful").at("lower"), of_both_phases(ledger, "flops"))
+      << "lengths are known";
+  EXPECT_EQ(outside.at("counts").at("cached_prompt_tokens").at("lower"), found.at("cached_input_tokens"));
+  const Json& bytes = outside.at("bytes").at("min");
+  EXPECT_EQ(bytes.at("label"), "bounded");
+  EXPECT_LE(bytes.at("lower"), of_both_phases(ledger, "bytes"));
+  EXPECT_GE(bytes.at("upper"), of_both_phases(ledger, "bytes"));
+}
+
 TEST(BenchServe, AsksChatsWithAKeyAndSaysWhatARefusalWas) {
   const std::string load = "bench serve $url --num-prompts 2 --input-len 5 --output-len 2 ";
   const ShellResult chat =

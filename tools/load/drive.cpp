@@ -72,6 +72,7 @@ class Drive {
           co_await target_.send(workload_[index], [&] { record.chunks_s.push_back(now_s()); });
       record.prompt_tokens = tokens.prompt;
       record.cached_tokens = tokens.cached;
+      record.tells_cached = tokens.tells_cached;
       record.output_tokens = tokens.output;
       record.completed = !record.chunks_s.empty();
       if (!record.completed) record.error = "the answer held nothing";

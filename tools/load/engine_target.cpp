@@ -37,7 +37,8 @@ asio::awaitable<TokenCounts> EngineTarget::send(const LoadRequest& request,
     }
   }
   const RequestUsage usage = generation.usage();
-  co_return TokenCounts{usage.prompt_tokens, usage.cached_tokens, usage.generated_tokens};
+  co_return TokenCounts{usage.prompt_tokens, usage.cached_tokens, usage.generated_tokens,
+                        /*tells_cached=*/true};
 }
 
 }  // namespace redline::load

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "tools/load/event_reader.h"
+#include "tools/load/outside_page.h"
 
 namespace redline::load {
 namespace {
@@ -76,8 +77,10 @@ class AnswerReader {
       counts_.prompt = usage->value("prompt_tokens", std::int64_t{0});
       completion_tokens_ = usage->value("completion_tokens", std::int64_t{-1});
       const auto details = usage->find("prompt_tokens_details");
-      if (details != usage->end() && details->is_object())
+      if (details != usage->end() && details->is_object() && details->contains("cached_tokens")) {
         counts_.cached = details->value("cached_tokens", std::int64_t{0});
+        counts_.tells_cached = true;
+      }
     }
   }
   /// A chunk counts as a token where the server tells no usage.
@@ -123,7 +126,7 @@ HttpTarget::HttpTarget(HttpOptions options) : options_(std::move(options)) {
       [&]() -> asio::awaitable<void> {
         models = co_await get("/v1/models");
         has_metrics_ = true;
-        has_metrics_ = (co_await metrics()).find("redline_flops_total") != std::string::npos;
+        has_metrics_ = !server_of(MetricsPage(co_await metrics())).empty();
       },
       [&](std::exception_ptr thrown) { failure = thrown; });
   context.run();

@@ -127,6 +127,7 @@ Json utilization_between(const std::string& before_text, const std::string& afte
                          const std::vector<std::string>& during) {
   if (before_text.empty() || after_text.empty()) return Json();
   const MetricsPage before(before_text), after(after_text);
+  if (!after.sum("redline_flops_total")) return Json();  // another server's
   const Growth growth(before, after);
   const Work works[] = {work_of(growth, "prefill"), work_of(growth, "decode")};
   std::optional<double> bandwidth[2];

@@ -45,6 +45,10 @@ Json utilization_of(const LoadPoint& point) {
                              point.outcome.pages);
 }
 
+std::optional<OutsideView> outside_of(const LoadPoint& point) {
+  return point.seen_from_outside ? point.seen_from_outside(point.outcome) : std::nullopt;
+}
+
 void add_details(Json& json, const DriveResult& outcome) {
   for (const char* key : {"input_lens", "output_lens", "start_times", "ttfts", "itls", "errors"})
     json[key] = Json::array();
@@ -107,6 +111,8 @@ Json to_json(const LoadPoint& point, bool detailed) {
   add_summary(json, "e2el", s.e2el_ms);
   json["failures"] = errors_of(point.outcome);
   json["utilization"] = utilization_of(point);
+  const auto seen = outside_of(point);
+  json["outside"] = seen ? redline::to_json(*seen) : Json();
   if (detailed) add_details(json, point.outcome);
   return json;
 }
@@ -134,7 +140,10 @@ std::string to_table(const std::vector<LoadPoint>& points) {
     for (const auto& [error, count] : errors_of(point.outcome))
       failures += std::to_string(count) + " failed: " + error + "\n";
   }
-  return format_table(table) + failures;
+  std::string seen;
+  for (const LoadPoint& point : points)
+    if (const auto view = outside_of(point)) seen += "\n" + describe_load(point) + ": " + to_text(*view);
+  return format_table(table) + failures + seen;
 }
 
 }  // namespace redline::load

@@ -1,10 +1,13 @@
 // A load test's result, for machines and for people.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/meter/outside_meter.h"
 #include "tools/load/drive.h"
 #include "tools/load/statistics.h"
 
@@ -20,6 +23,8 @@ struct LoadPoint {
   std::int64_t max_concurrency = 0;  // 0: no limit
   Goodput goodput;
   std::string date;  // YYYYMMDD-HHMMSS
+  /// What the run tells of the server's work, if anything; empty where its model is not known.
+  std::function<std::optional<OutsideView>(const DriveResult&)> seen_from_outside;
   DriveResult outcome;
   Statistics statistics;
 };

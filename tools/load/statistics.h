@@ -21,6 +21,7 @@ struct RequestRecord {
   double sent_s = 0;
   std::vector<double> chunks_s{};
   std::int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
+  bool tells_cached = false;  // else cached_tokens is 0, whatever was cached
 
   double ttft_s() const { return chunks_s.front() - sent_s; }
   double e2el_s() const { return chunks_s.back() - sent_s; }

@@ -16,6 +16,7 @@ struct TokenCounts {
   std::int64_t prompt = 0;
   std::int64_t cached = 0;  // of the prompt, found in a prefix cache
   std::int64_t output = 0;
+  bool tells_cached = false;  // else cached is 0, whatever was cached
 };
 
 class Target {
