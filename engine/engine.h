@@ -62,6 +62,9 @@ struct EngineOptions {
   std::int32_t max_batched_tokens = 512;
   std::int32_t max_sequences = 256;
   bool prefix_cache = true;
+  /// False: static batches, and a cache place of max_context tokens for every sequence, as engines had
+  /// before; for comparison (docs/signatures.md).
+  bool continuous_batching = true, paged_cache = true;
   /// What sequences that decode should wait for a token at most: steps are cut and admissions wait for it, by
   /// a forecast that learns (engine/meter/step_forecast.h). Where one sequence alone takes longer, so does
   /// it.

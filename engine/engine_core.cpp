@@ -44,6 +44,8 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
                   .target_step_s = target_step_s_,
                   .step_seconds = [this](const StepLoad& load) { return forecast_->seconds(load); },
                   .enable_prefix_cache = options.prefix_cache,
+                  .static_batches = !options.continuous_batching,
+                  .reserved_tokens = options.paged_cache ? 0 : static_cast<std::int32_t>(size.max_context),
                   .window = static_cast<std::int32_t>(model.config.window()),
                   .kv_share = options.tenant_kv_share,
                   .kv_shares = options.tenant_kv_shares},

@@ -13,7 +13,8 @@ namespace {
 
 SchedulerOptions checked(SchedulerOptions options) {
   REDLINE_CHECK(options.max_num_batched_tokens >= 1 && options.max_num_seqs >= 1 &&
-                    options.max_chunk_tokens >= 1 && options.priority_head_start >= 0 && options.window >= 0,
+                    options.max_chunk_tokens >= 1 && options.priority_head_start >= 0 &&
+                    options.window >= 0 && options.reserved_tokens >= 0,
                 "positive limits");
   REDLINE_CHECK(options.target_step_s <= 0 || options.step_seconds, "a target needs what steps take");
   REDLINE_CHECK(options.watermark >= 0 && options.watermark < 1, "a share of the pool");
@@ -90,6 +91,7 @@ void Scheduler::finish(Sequence& sequence) {
   if (sequence.status == SequenceStatus::kRunning) {
     sequence.tenant->running.erase(&sequence);
     num_seats_taken_ -= sequence.num_seats;
+    if (options_.static_batches) batch_is_open_ = false;
     release_blocks(sequence);
   } else {
     sequence.tenant->waiting.erase(&sequence);
@@ -113,7 +115,8 @@ StepPlan Scheduler::schedule() {
   StepBudget budget(options_.max_num_batched_tokens, options_.target_step_s, options_.step_seconds);
   for (const auto& [name, tenant] : tenants_.all())
     for (const Sequence* sequence : tenant.running) budget.add_running(*sequence);
-  admits_ = true;
+  if (num_seats_taken_ == 0) batch_is_open_ = true;
+  admits_ = batch_is_open_;
   tenants_.begin_step();
   schedule_decodes(plan, budget);
   schedule_prompts(plan, budget);
@@ -244,6 +247,14 @@ bool Scheduler::provide_block(Sequence& sequence, std::vector<Sequence*>& by_cla
   }
 }
 
+// What is reserved is at most all that the tenant may hold.
+std::int32_t Scheduler::num_blocks_at_admission(const Sequence& sequence) const {
+  const std::int32_t block_size = prefix_cache_.block_size();
+  return std::max(
+      num_blocks_for(sequence.num_tokens(), block_size),
+      std::min(num_blocks_for(options_.reserved_tokens, block_size), sequence.tenant->most_blocks));
+}
+
 // Takes cached blocks and new ones for all known tokens, or nothing if memory does not allow. At least the
 // last token is left to compute: its logits are wanted.
 Scheduler::Admission Scheduler::allocate_prompt(Sequence& sequence) {
@@ -254,7 +265,7 @@ Scheduler::Admission Scheduler::allocate_prompt(Sequence& sequence) {
   const auto num_hits = static_cast<std::int32_t>(hits.size());
   const auto num_free_hits = static_cast<std::int32_t>(
       std::ranges::count_if(hits, [this](BlockId b) { return blocks_.num_references(b) == 0; }));
-  const std::int32_t num_new = num_blocks_for(sequence.num_tokens(), prefix_cache_.block_size()) - num_hits;
+  const std::int32_t num_new = num_blocks_at_admission(sequence) - num_hits;
   Tenant& tenant = *sequence.tenant;
   const std::int32_t num_taken = num_new + num_free_hits;
   const auto reserve = [this](std::int32_t num_blocks) {
@@ -443,8 +454,9 @@ std::optional<std::string> Scheduler::integrity_error(std::span<const BlockId> h
       return name + " is not in the one queue of its status";
     const std::int32_t known = num_blocks_for(sequence->num_tokens(), prefix_cache_.block_size());
     const std::int32_t computed = num_blocks_for(sequence->num_computed_tokens, prefix_cache_.block_size());
+    const std::int32_t most = std::max(known, running ? num_blocks_at_admission(*sequence) : 0);
     const auto held = static_cast<std::int32_t>(sequence->blocks.size());
-    if (running ? held < computed || held > known : held != 0)
+    if (running ? held < computed || held > most : held != 0)
       return name + " holds " + std::to_string(held) + " blocks for " +
              std::to_string(sequence->num_computed_tokens) + " of " + std::to_string(sequence->num_tokens()) +
              " tokens computed";

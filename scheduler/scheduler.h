@@ -27,6 +27,11 @@ struct SchedulerOptions {
   double target_step_s = 0;
   StepSeconds step_seconds = {};
   bool enable_prefix_cache = true;
+  /// What continuous batching and paging took the place of, for comparison (docs/signatures.md).
+  /// Static batches: once one of those that run has ended, nobody joins until all have.
+  bool static_batches = false;
+  /// A sequence takes blocks for so many tokens when it is admitted, however few it has, and never more.
+  std::int32_t reserved_tokens = 0;
   /// Keys that a query of any layer sees, the last ones, its own included; 0: all. Blocks that lie before are
   /// freed.
   std::int32_t window = 0;
@@ -132,6 +137,7 @@ class Scheduler {
   std::vector<Sequence*> running_by_claim();
   bool provide_block(Sequence& sequence, std::vector<Sequence*>& by_claim, StepPlan& plan);
   Admission allocate_prompt(Sequence& sequence);
+  std::int32_t num_blocks_at_admission(const Sequence& sequence) const;
   void preempt(Sequence& sequence, StepPlan& plan);
   void publish(Sequence& sequence);
   void free_passed_blocks(Sequence& sequence);
@@ -153,6 +159,7 @@ class Scheduler {
   std::int32_t num_seats_taken_ = 0;
   bool step_in_flight_ = false;
   bool admits_ = true;  // in the step being planned
+  bool batch_is_open_ = true;
   std::int64_t num_arrivals_ = 0, num_serials_ = 0;
   std::int64_t num_preemptions_ = 0, num_prefix_queries_ = 0, num_prefix_hits_ = 0;
 };

@@ -395,5 +395,45 @@ TEST(Scheduler, TenantsShareNoPrefixesWhateverTheirSalt) {
   EXPECT_EQ(same.num_cached_tokens, 4);
 }
 
+TEST(Policies, AStaticBatchAdmitsNobodyFromItsFirstEndToItsLast) {
+  for (const bool is_static : {true, false}) {
+    Fixture f({.max_num_seqs = 2, .static_batches = is_static}, 100);
+    f.add(1, {1, 1}, 1);
+    f.add(2, {2, 2}, 3);
+    f.add(3, {3, 3}, 2);
+    EXPECT_EQ(f.step(), (Step{{1, 2}, {2, 2}}));
+    EXPECT_EQ(f.step(), is_static ? (Step{{2, 1}}) : (Step{{2, 1}, {3, 2}}));
+    EXPECT_EQ(f.step(), is_static ? (Step{{2, 1}}) : (Step{{2, 1}, {3, 1}}));
+    EXPECT_EQ(f.step(), is_static ? (Step{{3, 2}}) : Step{});
+  }
+}
+
+TEST(Policies, AStaticBatchThatWasPreemptedWholeIsAdmittedAgain) {
+  Fixture f({.static_batches = true, .watermark = 0}, 3);
+  f.add(1, {1, 1, 1, 1}, 8);
+  f.add(2, {2, 2, 2, 2}, 8);
+  int steps = 0;
+  for (; f.scheduler.has_work() && steps < 100; ++steps) f.step();
+  EXPECT_FALSE(f.scheduler.has_work());
+  EXPECT_GT(f.scheduler.stats().num_preemptions, 0);
+}
+
+TEST(Policies, ReservedPlacesAreTakenAtAdmissionAndNeverGrow) {
+  Fixture f({.reserved_tokens = 16, .watermark = 0}, 9);  // blocks of 4 tokens: room for two
+  f.add(1, {1}, 15);
+  f.add(2, {2, 2, 2, 2, 2}, 2);
+  f.add(3, {3}, 1);
+  EXPECT_EQ(f.step(), (Step{{1, 1}, {2, 5}}));
+  EXPECT_EQ(f.scheduler.stats().num_used_blocks, 8);
+  EXPECT_DOUBLE_EQ(f.scheduler.stats().fragmentation, 1 - 8.0 / 32) << "8 tokens are known";
+  EXPECT_EQ(f.step(), (Step{{1, 1}, {2, 1}}));
+  EXPECT_EQ(f.step(), (Step{{1, 1}, {3, 1}})) << "the place of the one that ended";
+  while (f.scheduler.has_work()) {
+    f.step();
+    EXPECT_EQ(f.scheduler.stats().num_used_blocks % 4, 0);
+  }
+  EXPECT_EQ(f.scheduler.stats().num_preemptions, 0);
+}
+
 }  // namespace
 }  // namespace redline

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "tests/tools/json_keys.h"
@@ -89,6 +90,27 @@ TEST(Bench, ExplainsEveryRowAndDrawsThem) {
   EXPECT_EQ(redline("bench " + test_model() + " -p 4 -n 0 -r 1 --on h101").status, 2);
   const std::string cost = " --price 1 --json --from " + shell_word(scratch.write("rows.json", rows.dump()));
   EXPECT_EQ(json_of("cost" + cost).at("run").at("input_tokens"), 40);
+}
+
+TEST(Bench, SwitchesEachTechniqueOffAndOn) {
+  const Json signatures = json_of("bench signatures " + test_model() +
+                                  " --only batching --only prefix --num-prompts 24 -r 1 --json");
+  expect_documented_keys("bench signatures", signatures);
+  std::map<std::string, std::map<std::string, Json>> figures;
+  for (const Json& signature : signatures)
+    for (const Json& figure : signature.at("figures"))
+      figures[signature.at("name")][figure.at("meter")] = figure;
+  ASSERT_EQ(figures.size(), 2u);
+  const auto grows = [&](const char* name, const char* meter) {
+    const Json& figure = figures.at(name).at(meter);
+    return figure.at("on").get<double>() / figure.at("off").get<double>();
+  };
+  EXPECT_GT(grows("batching", "seats taken"), 1.1);
+  EXPECT_LT(grows("prefix", "prompt tokens computed"), 0.4);
+  EXPECT_EQ(figures.at("batching").at("seats taken").at("verdict"), "holds");
+  EXPECT_TRUE(figures.at("prefix").at("MFU").at("verdict").is_null());
+  EXPECT_EQ(json_of("bench signatures " + test_model() + " --only attention --json").size(), 1u);
+  EXPECT_EQ(redline("bench signatures " + test_model() + " --only speed").status, 2);
 }
 
 // A server of the test model, for one shell command that names it $url.

@@ -200,9 +200,6 @@ void write_file(const std::string& path, const std::string& text) {
 
 std::shared_ptr<LoadedModel> model_of(const BenchFlags& flags) {
   if (flags.model.empty() == flags.shape.empty()) throw UsageError("give either MODEL or --shape NAME");
-  if (flags.model == "signatures")
-    throw UsageError(flags.model + ": no such benchmark; a model in a folder of that name is ./" +
-                     flags.model);
   if (!flags.model.empty()) return load_model(flags.model, flags.model_flags);
   return LoadedModel::random(flags.shape, flags.model_flags.dtype.value_or(DType::kQ8_0),
                              flags.model_flags.options());

@@ -29,6 +29,7 @@ Action declare_compare(Flags& flags);
 Action declare_bench(Flags& flags);
 Action declare_bench_serve(Flags& flags);
 Action declare_bench_load(Flags& flags);
+Action declare_bench_signatures(Flags& flags);
 Action declare_cost(Flags& flags);
 Action declare_eval(Flags& flags);
 Action declare_inspect(Flags& flags);
@@ -56,6 +57,8 @@ inline constexpr Command kCommands[] = {
     {"bench", "Measure prefill and decode: tokens per second, MFU and MBU", declare_bench},
     {"bench serve", "Measure an OpenAI-compatible server under load", declare_bench_serve},
     {"bench load", "Measure the engine under the same load, without a server", declare_bench_load},
+    {"bench signatures", "Switch each technique off and on, and show what that does to the meters",
+     declare_bench_signatures},
     {"cost", "What tokens cost: from a measured run, or from price, peak and MFU", declare_cost},
     {"plan", "What a device would do with a load: latency, throughput, memory, cost, devices", declare_plan},
     {"report", "Who used what: calls, tokens, FLOPs, device time and cost from a server's ledger",
