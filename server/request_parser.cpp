@@ -50,15 +50,19 @@ struct RequestParser::Impl {
   void take_head();
 };
 
-// Others would read a message with two lengths, or with a coding that is not known here, differently.
+// Others would read a message with two lengths or hosts, or with a coding that is not known here,
+// differently.
 void RequestParser::Impl::take_head() {
   const auto& head = parser.get();
   if (head_bytes > limits.header_bytes ||
       static_cast<std::size_t>(std::distance(head.begin(), head.end())) > limits.num_headers)
     throw head_too_large(limits);
+  const auto hosts = head.count(http::field::host);
+  if (hosts > 1 || (hosts == 0 && head.version() >= 11)) throw no_request();
   const auto lengths = head.count(http::field::content_length);
   const auto codings = head.count(http::field::transfer_encoding);
   const bool chunked = codings == 1 && beast::iequals(head[http::field::transfer_encoding], "chunked");
+  if (head[http::field::content_length].find(',') != beast::string_view::npos) throw no_request();
   if (lengths + codings > 1 || (codings > 0 && (!chunked || head.version() < 11))) throw no_request();
   for (const auto& field : head) headers.emplace_back(field.name_string(), field.value());
 }

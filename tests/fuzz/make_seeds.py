@@ -208,8 +208,8 @@ def http_seeds():
     for cut, bytes_ in (
             (3, "GET /v1/models?a=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\nHEAD /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
             (17, f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: 1\r\nContent-Length: {len(body)}\r\n\r\n{body}GET / HTTP/1.1\r\nConnection: close\r\n\r\n"),
-            (1, "POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nT: u\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
-            (40, "POST / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+            (1, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nT: u\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+            (40, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
             (9, "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"), (63, "POST / HTTP/1.1\r\nContent-Length: 257\r\n\r\n"),
             (31, "GET / HTTP/1.1\r\n" + "A: b\r\n" * 9 + "\r\n"), (5, "GET /" + "a" * 500 + " HTTP/1.1\r\nHost: x\r\n\r\n"), (2, "GET / HTTP/1.1\n\n")):
         yield bytes([cut - 1]) + bytes_.encode()

@@ -14,6 +14,7 @@
 #include "tools/load/engine_target.h"
 #include "tools/redline/bench_run.h"
 #include "tools/redline/command.h"
+#include "tools/redline/load_meter.h"
 #include "tools/redline/session.h"
 #include "tools/redline/terminal.h"
 
@@ -59,85 +60,6 @@ Figure level(Figure figure, double low, double high, std::string claim) {
 struct Signature {
   std::string name, technique, off_state;
   std::vector<Figure> figures{};
-};
-
-/// What one run under load came to. Levels are means over the steps' time while requests waited.
-struct Outcome {
-  double tokens_per_s = 0;  // generated
-  double mfu = 0, mfu_variation = 0;
-  double seats = 0;                                            // sequences that ran
-  double blocks_used = 0, fragmentation = 0, tokens_held = 0;  // shares of the cache's blocks, slots, slots
-  double ttft_ms = 0, itl_p99_ms = 0;
-  double prompt_tokens_computed = 0;  // share
-};
-
-/// Collects an engine's steps and its state after each.
-class LoadMeter {
- public:
-  explicit LoadMeter(LoadedModel& model) : meter_(metered_peaks(model), model.weights->stored_bytes) {}
-
-  void add_step(const StepRecord& step, const EngineStats& stats) {
-    meter_.add_step(step);
-    double flops = 0;
-    for (const Counts& counts : step.counts->phase) flops += static_cast<double>(counts.useful_flops());
-    steps_.push_back({step.start_ns, step.start_ns + step.wall_ns, flops});
-    if (stats.num_waiting == 0) return;
-    const auto ns = static_cast<double>(step.wall_ns);
-    loaded_ns_ += ns;
-    loaded_until_ns_ = step.start_ns + step.wall_ns;
-    seats_ += ns * static_cast<double>(stats.num_running);
-    blocks_ += ns * stats.kv_usage;
-    fragmentation_ += ns * stats.kv_fragmentation;
-    held_ += ns * stats.kv_usage * (1 - stats.kv_fragmentation);
-  }
-  /// Once the engine has ended.
-  void put(Outcome& outcome, double wall_s) const {
-    double compute_s = 0;
-    for (const Phase phase : kAllPhases)
-      if (const auto basis = meter_.roofline(phase).basis)
-        compute_s += meter_.compute_seconds(phase, *basis).value_or(0);
-    outcome.mfu = compute_s / wall_s;
-    outcome.mfu_variation = variation();
-    if (loaded_ns_ == 0) return;
-    outcome.seats = seats_ / loaded_ns_;
-    outcome.blocks_used = blocks_ / loaded_ns_;
-    outcome.fragmentation = fragmentation_ / loaded_ns_;
-    outcome.tokens_held = held_ / loaded_ns_;
-  }
-
- private:
-  struct Step {
-    std::int64_t start_ns, end_ns;
-    double flops;
-  };
-
-  // Standard deviation by mean of the FLOPs of quarter seconds while requests waited.
-  double variation() const {
-    constexpr double kWindowNs = 0.25e9;
-    if (steps_.empty()) return 0;
-    const auto begin = static_cast<double>(steps_.front().start_ns);
-    const auto count = static_cast<std::int64_t>((static_cast<double>(loaded_until_ns_) - begin) / kWindowNs);
-    if (count < 2) return 0;
-    std::vector<double> windows(static_cast<std::size_t>(count));
-    for (const Step& step : steps_) {
-      const double first = static_cast<double>(step.start_ns) - begin,
-                   last = static_cast<double>(step.end_ns) - begin;
-      for (auto i = static_cast<std::int64_t>(first / kWindowNs);
-           i < count && static_cast<double>(i) * kWindowNs < last; ++i) {
-        const double from = std::max(first, static_cast<double>(i) * kWindowNs);
-        const double to = std::min(last, static_cast<double>(i + 1) * kWindowNs);
-        windows[static_cast<std::size_t>(i)] += step.flops * (to - from) / (last - first);
-      }
-    }
-    const load::Summary summary = load::summarize(windows);
-    return summary.mean > 0 ? summary.std / summary.mean : 0;
-  }
-
-  UtilizationMeter meter_;
-  std::vector<Step> steps_;
-  std::int64_t loaded_until_ns_ = 0;
-  double loaded_ns_ = 0;
-  double seats_ = 0, blocks_ = 0, fragmentation_ = 0, held_ = 0;
 };
 
 struct Load {
@@ -188,7 +110,7 @@ class Signatures {
     return options;
   }
 
-  Outcome run(const EngineOptions& options, const Load& asked, std::uint64_t seed) {
+  LoadOutcome run(const EngineOptions& options, const Load& asked, std::uint64_t seed) {
     load::WorkloadOptions workload;
     workload.num_requests =
         flags_.num_prompts > 0 ? static_cast<std::size_t>(flags_.num_prompts) : asked.num_requests;
@@ -214,7 +136,7 @@ class Signatures {
     if (result.interrupted) throw std::runtime_error("interrupted");
     const load::Statistics s = load::statistics_of(result.records, {});
     if (s.failed > 0) throw std::runtime_error("a request failed: " + first_error(result));
-    Outcome outcome;
+    LoadOutcome outcome;
     meter.put(outcome, s.duration_s);
     outcome.tokens_per_s = static_cast<double>(s.output_tokens) / s.duration_s;
     outcome.ttft_ms = s.ttft_ms.p50;
@@ -231,13 +153,14 @@ class Signatures {
 
   /// Both states in turn, so many times; `figures` are told the medians by meter.
   struct Pairs {
-    std::vector<Outcome> off, on;
-    static double median(const std::vector<Outcome>& outcomes, double Outcome::*member) {
+    std::vector<LoadOutcome> off, on;
+    static double median(const std::vector<LoadOutcome>& outcomes, double LoadOutcome::*member) {
       std::vector<double> values;
-      for (const Outcome& outcome : outcomes) values.push_back(outcome.*member);
+      for (const LoadOutcome& outcome : outcomes) values.push_back(outcome.*member);
       return load::summarize(std::move(values)).median;
     }
-    Figure operator()(const char* meter, const char* unit, double Outcome::*member, double scale = 1) const {
+    Figure operator()(const char* meter, const char* unit, double LoadOutcome::*member,
+                      double scale = 1) const {
       return {meter, unit, scale * median(off, member), scale * median(on, member)};
     }
   };
@@ -283,13 +206,13 @@ class Signatures {
     const Load asked{.num_requests = 96, .input = uniform(16, 64), .output = uniform(4, 124)};
     const Pairs pairs = run_pairs(off, on, asked, signature.name);
     signature.figures = {
-        level(pairs("memory that holds tokens", "%", &Outcome::tokens_held, 100), 95, kNoLimit,
+        level(pairs("memory that holds tokens", "%", &LoadOutcome::tokens_held, 100), 95, kNoLimit,
               "60 % -> over 95 %"),
-        level(pairs("blocks in use", "%", &Outcome::blocks_used, 100), 90, kNoLimit, "over 90 %"),
-        level(pairs("fragmentation", "%", &Outcome::fragmentation, 100), kNoLimit, kNoLimit, "under 5 %"),
-        pairs("sequences at a time", "", &Outcome::seats),
-        pairs("generated", "tok/s", &Outcome::tokens_per_s),
-        pairs("MFU", "%", &Outcome::mfu, 100)};
+        level(pairs("blocks in use", "%", &LoadOutcome::blocks_used, 100), 90, kNoLimit, "over 90 %"),
+        level(pairs("fragmentation", "%", &LoadOutcome::fragmentation, 100), kNoLimit, kNoLimit, "under 5 %"),
+        pairs("sequences at a time", "", &LoadOutcome::seats),
+        pairs("generated", "tok/s", &LoadOutcome::tokens_per_s),
+        pairs("MFU", "%", &LoadOutcome::mfu, 100)};
     Figure& fragmentation = signature.figures[2];
     fragmentation.measured = 5 - fragmentation.on;  // below the claimed limit
     fragmentation.low = 0;
@@ -303,10 +226,12 @@ class Signatures {
     const Load asked{.num_requests = 64, .input = uniform(16, 64), .output = uniform(4, 124)};
     const Pairs pairs = run_pairs(off, on, asked, signature.name);
     signature.figures = {
-        change(pairs("MFU", "%", &Outcome::mfu, 100), 0.2, 0.4, "+20 to +40 %"),
-        level(pairs("seats taken", "%", &Outcome::seats, 100.0 / 16), 70, kNoLimit, "over 70 %"),
-        level(pairs("variation of MFU", "%", &Outcome::mfu_variation, 100), kNoLimit, kNoLimit, "under 20 %"),
-        pairs("generated", "tok/s", &Outcome::tokens_per_s), pairs("TTFT, median", "ms", &Outcome::ttft_ms)};
+        change(pairs("MFU", "%", &LoadOutcome::mfu, 100), 0.2, 0.4, "+20 to +40 %"),
+        level(pairs("seats taken", "%", &LoadOutcome::seats, 100.0 / 16), 70, kNoLimit, "over 70 %"),
+        level(pairs("variation of MFU", "%", &LoadOutcome::mfu_variation, 100), kNoLimit, kNoLimit,
+              "under 20 %"),
+        pairs("generated", "tok/s", &LoadOutcome::tokens_per_s),
+        pairs("TTFT, median", "ms", &LoadOutcome::ttft_ms)};
     Figure& variation = signature.figures[2];
     variation.measured = 20 - variation.on;
     variation.low = 0;
@@ -319,10 +244,10 @@ class Signatures {
     off.max_batched_tokens = static_cast<std::int32_t>(off.max_context);
     const Load asked{.num_requests = 24, .input = fixed(384), .output = fixed(48), .max_concurrency = 8};
     const Pairs pairs = run_pairs(off, on, asked, signature.name);
-    signature.figures = {pairs("ITL, 99th percentile", "ms", &Outcome::itl_p99_ms),
-                         pairs("TTFT, median", "ms", &Outcome::ttft_ms),
-                         pairs("generated", "tok/s", &Outcome::tokens_per_s),
-                         pairs("MFU", "%", &Outcome::mfu, 100)};
+    signature.figures = {pairs("ITL, 99th percentile", "ms", &LoadOutcome::itl_p99_ms),
+                         pairs("TTFT, median", "ms", &LoadOutcome::ttft_ms),
+                         pairs("generated", "tok/s", &LoadOutcome::tokens_per_s),
+                         pairs("MFU", "%", &LoadOutcome::mfu, 100)};
   }
 
   void prefix(Signature& signature) {
@@ -332,10 +257,10 @@ class Signatures {
     const Load asked{
         .num_requests = 32, .input = fixed(32), .output = fixed(16), .shared = 256, .max_concurrency = 4};
     const Pairs pairs = run_pairs(off, on, asked, signature.name);
-    signature.figures = {pairs("prompt tokens computed", "%", &Outcome::prompt_tokens_computed, 100),
-                         pairs("TTFT, median", "ms", &Outcome::ttft_ms),
-                         pairs("generated", "tok/s", &Outcome::tokens_per_s),
-                         pairs("MFU", "%", &Outcome::mfu, 100)};
+    signature.figures = {pairs("prompt tokens computed", "%", &LoadOutcome::prompt_tokens_computed, 100),
+                         pairs("TTFT, median", "ms", &LoadOutcome::ttft_ms),
+                         pairs("generated", "tok/s", &LoadOutcome::tokens_per_s),
+                         pairs("MFU", "%", &LoadOutcome::mfu, 100)};
   }
 
   struct Decode {
