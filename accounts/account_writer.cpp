@@ -33,12 +33,13 @@ void CallRecord::put(const RequestUsage& usage) {
   writer_.put(account_);
 }
 
-AccountWriter::AccountWriter(const std::string& path, RunAccount run, std::function<void(RunAccount&)> times)
+AccountWriter::AccountWriter(const std::string& path, RunAccount run, FillTimes times, Tell tell)
     : run_id_(run.run),
       model_(run.model),
       store_(path, AccountStore::Mode::kWrite),
       run_(std::move(run)),
-      times_(std::move(times)) {
+      times_(std::move(times)),
+      tell_(std::move(tell)) {
   store_.put(run_, {});  // a file that cannot be written is found here
   thread_ = std::thread([this] { work(); });
 }
@@ -61,9 +62,10 @@ void AccountWriter::put(CallAccount call) {
   calls_.insert_or_assign(call.number, std::move(call));
 }
 
-std::string AccountWriter::failure() const {
-  const std::lock_guard lock(mutex_);
-  return failure_;
+void AccountWriter::end_times() {
+  const std::lock_guard lock(run_mutex_);
+  if (times_) times_(run_);
+  times_ = {};
 }
 
 void AccountWriter::work() {
@@ -79,19 +81,21 @@ void AccountWriter::work() {
 }
 
 void AccountWriter::write(std::map<std::int64_t, CallAccount>& calls) {
-  times_(run_);
-  run_.seen_s = unix_seconds();
   std::vector<CallAccount> rows;
   for (const auto& [number, call] : calls) rows.push_back(call);
   std::string failure;
   try {
+    const std::lock_guard lock(run_mutex_);
+    if (times_) times_(run_);
+    run_.seen_s = unix_seconds();
     store_.put(run_, rows);
   } catch (const std::runtime_error& error) {
     failure = error.what();
   }
-  const std::lock_guard lock(mutex_);
+  if (tell_ && failure != failure_) tell_(failure);
   failure_ = failure;
-  if (!failure_.empty()) calls_.merge(calls);  // what came since stays
+  const std::lock_guard lock(mutex_);
+  if (!failure.empty()) calls_.merge(calls);  // what came since stays
 }
 
 }  // namespace redline

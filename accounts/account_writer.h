@@ -36,12 +36,16 @@ class CallRecord {
 };
 
 /// What is given is in the file half a second later. Where the file cannot be written, everything is kept and
-/// tried again, and failure() says why.
+/// tried again, and lost only if that goes on to the end.
 class AccountWriter {
  public:
-  /// `times` fills in what changes of the run, on the writer's thread, until this is destroyed. Throws where
-  /// the file cannot be opened.
-  AccountWriter(const std::string& path, RunAccount run, std::function<void(RunAccount&)> times);
+  using FillTimes = std::function<void(RunAccount&)>;
+  using Tell = std::function<void(const std::string& failure)>;
+
+  /// `times` fills in what changes of the run, on the writer's thread, until end_times(). `tell` is told
+  /// there why an attempt failed, and with an empty text that one succeeded again. Throws where the file
+  /// cannot be opened.
+  AccountWriter(const std::string& path, RunAccount run, FillTimes times, Tell tell = {});
   /// Writes what is left.
   ~AccountWriter();
 
@@ -49,8 +53,8 @@ class AccountWriter {
   std::shared_ptr<CallRecord> begin(std::string tenant);
   /// A call's account so far, in place of what was given of it before. Any thread.
   void put(CallAccount call);
-  /// Why the last attempt failed; empty once one succeeded.
-  std::string failure() const;
+  /// Fills the times in once more and never again: what they are read from may go before the writer does.
+  void end_times();
 
  private:
   friend class CallRecord;
@@ -60,13 +64,15 @@ class AccountWriter {
   const std::string run_id_, model_;
   std::atomic<std::int64_t> num_calls_{0};
   AccountStore store_;
-  RunAccount run_;  // the thread's
-  const std::function<void(RunAccount&)> times_;
-  mutable std::mutex mutex_;
+  std::mutex run_mutex_;
+  RunAccount run_;  // both guarded by run_mutex_
+  FillTimes times_;
+  const Tell tell_;
+  std::string failure_;  // of the thread's last attempt
+  std::mutex mutex_;
   std::condition_variable stopped_;
   bool stop_ = false;
   std::map<std::int64_t, CallAccount> calls_;  // not yet written, by number
-  std::string failure_;
   std::thread thread_;
 };
 

@@ -38,6 +38,13 @@ bool is_folded(std::string_view head) {
   return head.find("\r\n ") != head.npos || head.find("\r\n\t") != head.npos;
 }
 
+/// Less than a chunked body's shortest end, "0" and two line ends, after the last chunk's own: the parser
+/// asserts that it has them.
+bool may_begin_the_end(std::string_view bytes) {
+  const std::size_t first = bytes.find_first_not_of("\r\n");
+  return bytes.size() < 5 && (first == bytes.npos || bytes[first] == '0');
+}
+
 }  // namespace
 
 // A body that grows as it comes: a string would be as long as the head says at once.
@@ -78,8 +85,7 @@ RequestParser::~RequestParser() = default;
 std::size_t RequestParser::read(std::string_view bytes) {
   auto& parser = impl_->parser;
   const bool head_was_done = parser.is_header_done();
-  constexpr std::size_t kShortestEnd = 5;  // "0", two line ends; the parser asserts that it has them
-  if (head_was_done && parser.chunked() && bytes.size() < kShortestEnd) return 0;
+  if (head_was_done && parser.chunked() && may_begin_the_end(bytes)) return 0;
   std::size_t taken = 0;
   while (!parser.is_done() && parser.is_header_done() == head_was_done && taken < bytes.size()) {
     boost::system::error_code error;

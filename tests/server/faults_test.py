@@ -10,6 +10,7 @@ import json
 import pathlib
 import random
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -204,6 +205,19 @@ class FullDisk(SmallModel):
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
         limit(resource.RLIM_INFINITY)
         wait_for(lambda: self.num_calls() == 22)
+
+    def test_a_server_that_ends_before_its_ledger_could_be_written_says_so(self):
+        ledger = self.directory.name + "/lost.db"
+        server = Server("--ledger", ledger, model=self.path, prefix=self.prefix)
+        server.post("/v1/completions", {"prompt": "abc", "max_tokens": 3})
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+        server.post("/v1/completions", {"prompt": "abc", "max_tokens": 3})
+        server.process.send_signal(signal.SIGTERM)
+        said = server.process.stderr.read().splitlines()
+        server.process.stderr.close()
+        self.assertEqual(server.process.wait(60), 1)
+        self.assertEqual(said[-1], f"redline: {ledger}: the accounts of the last calls were not written")
+        self.assertTrue(any(line.startswith("the ledger cannot be written, calls wait: ") for line in said), said)
 
     def test_a_batch_says_that_its_output_is_full_and_goes_on_once_there_is_room(self):
         lines = [{"custom_id": str(i), "method": "POST", "url": "/v1/completions", "body": {"prompt": "abc", "max_tokens": 3}} for i in range(20)]

@@ -92,6 +92,7 @@ TEST(RequestParser, WhatIsAmbiguousOrBeyondALimitHasItsStatus) {
   EXPECT_EQ(status_of(head + "Transfer-Encoding: chunked\r\n\r\nfffffff\r\n"), 413);
   EXPECT_EQ(status_of(head + "X: " + std::string(70000, 'a') + "\r\n\r\n"), 431);
   const std::string chunked = head + "Transfer-Encoding: chunked\r\n\r\n";
+  EXPECT_EQ(status_of(chunked + "zz\r\n"), 400) << "at once, not when more comes";
   EXPECT_EQ(status_of(chunked + "1;" + std::string(1 << 20, 'x')), 400) << "a chunk's line without an end";
   EXPECT_EQ(status_of(chunked + "0\r\nX: " + std::string(1 << 20, 'x')), 400) << "a trailer without an end";
   EXPECT_EQ(status_of("GET /" + std::string(40000, 'a') + " HTTP/1.1\r\nX: " + std::string(40000, 'a') +

@@ -1,5 +1,6 @@
 // redline serve: an OpenAI-compatible server for one model.
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <csignal>
@@ -192,7 +193,8 @@ server::ServiceOptions service_options(const ServeFlags& flags) {
 // All that a service is made of.
 struct LoadedService {
   LoadedService(const ServeFlags& flags, const EngineOptions& engine_options, server::ServiceOptions options,
-                server::ModelServer& http, const server::ModelServer::Progress& progress)
+                server::ModelServer& http, const server::ModelServer::Progress& progress,
+                std::atomic<bool>& ledger_fails)
       : model(load_model(flags.model, flags.model_flags, progress)),
         pace([&http](std::function<void()> what) { http.post(std::move(what)); }),
         meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(), measure_meter_cost()),
@@ -203,13 +205,19 @@ struct LoadedService {
                  while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
                    std::this_thread::sleep_for(std::chrono::hours(1));
                }),
-        service(engine, meter, completed(std::move(options), flags)),
+        service(engine, meter, completed(std::move(options), flags, ledger_fails)),
         watchdog(engine, std::chrono::seconds(flags.watchdog_s), [&http] { http.give_up(); }) {
     warn_of_pace(*model, engine_options);
   }
 
+  // Calls end while the engine does, and the writer ends last.
+  ~LoadedService() {
+    if (accounts) accounts->end_times();
+  }
+
   // With what the loaded model tells.
-  server::ServiceOptions completed(server::ServiceOptions options, const ServeFlags& flags) {
+  server::ServiceOptions completed(server::ServiceOptions options, const ServeFlags& flags,
+                                   std::atomic<bool>& ledger_fails) {
     options.metrics.weight_bytes = model->weights->stored_bytes;
     options.metrics.num_parameters = stored_weights(model->config, DType::kF32).parameters();
     if (flags.ledger.empty()) return options;
@@ -218,13 +226,21 @@ struct LoadedService {
                    .device = meter.peaks().device_name,
                    .started_s = unix_seconds(),
                    .seen_s = unix_seconds()};
-    accounts = std::make_shared<AccountWriter>(flags.ledger, std::move(run), [this](RunAccount& account) {
+    const auto fill_times = [this](RunAccount& account) {
       const EngineStats stats = engine.stats();
       const auto reading = meter.read(steady_ns(), stats.num_running + stats.num_waiting > 0);
       account.idle_s = reading.idle_s;
       account.gap_s = reading.gap_s;
       account.busy_s = reading.busy_s;
-    });
+    };
+    const auto tell = [&ledger_fails](const std::string& failure) {
+      ledger_fails = !failure.empty();
+      if (failure.empty())
+        std::fprintf(stderr, "the ledger is written again\n");
+      else
+        std::fprintf(stderr, "the ledger cannot be written, calls wait: %s\n", failure.c_str());
+    };
+    accounts = std::make_shared<AccountWriter>(flags.ledger, std::move(run), fill_times, tell);
     options.accounts = accounts;
     return options;
   }
@@ -244,19 +260,26 @@ int serve(const ServeFlags& flags) {
   const server::ServiceOptions options = service_options(flags);
   const EngineOptions engine = engine_options(flags);
   const std::string& name = options.model_names.front();
-  server::ModelServer server(address_of(flags), {}, {{"Access-Control-Allow-Origin", flags.cors_origin}},
-                             {keys_of(flags), REDLINE_VERSION, name});
-  const std::string url = url_of(flags, server.port());
-  signals.set_action([&] { server.stop(std::chrono::seconds(flags.drain_timeout_s)); });
+  std::atomic<bool> ledger_fails = false;
+  auto server = std::make_unique<server::ModelServer>(
+      address_of(flags), server::HttpLimits{},
+      server::Headers{{"Access-Control-Allow-Origin", flags.cors_origin}},
+      server::ApiOptions{keys_of(flags), REDLINE_VERSION, name});
+  const std::string url = url_of(flags, server->port());
+  signals.set_action([&] { server->stop(std::chrono::seconds(flags.drain_timeout_s)); });
   std::fprintf(stderr, "%s is being loaded; %s/health tells how far it is\n", name.c_str(), url.c_str());
-  const bool ended = server.run(
+  const bool ended = server->run(
       [&](const server::ModelServer::Progress& progress) {
-        const auto whole = std::make_shared<LoadedService>(flags, engine, options, server, progress);
+        const auto whole =
+            std::make_shared<LoadedService>(flags, engine, options, *server, progress, ledger_fails);
         return std::shared_ptr<server::Service>(whole, &whole->service);
       },
       [&] { std::fprintf(stderr, "%s is served at %s\n", name.c_str(), url.c_str()); });
   if (!ended) std::_Exit(kExitDone);  // while it was being loaded, which cannot be broken off
   signals.set_action({});
+  server.reset();  // with the service, whose last accounts are written now
+  if (ledger_fails)
+    throw std::runtime_error(flags.ledger + ": the accounts of the last calls were not written");
   return kExitDone;
 }
 
