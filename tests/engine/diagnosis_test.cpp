@@ -8,24 +8,14 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "tests/engine/estimated_llama.h"
+
 namespace redline {
 namespace {
 
 constexpr auto kPrefill = static_cast<std::size_t>(Phase::kPrefill);
 constexpr auto kDecode = static_cast<std::size_t>(Phase::kDecode);
 constexpr double kPeak = 2e12, kAttentionPeak = 1e12, kBandwidth = 5e10;
-
-ModelConfig small_llama() {
-  ModelConfig c;
-  c.num_layers = 12;
-  c.hidden_size = 768;
-  c.num_q_heads = 12;
-  c.num_kv_heads = 4;
-  c.head_dim = 64;
-  c.ffn_size = 2048;
-  c.vocab_size = 32000;
-  return c;
-}
 
 DevicePeaks device() {
   DevicePeaks device;

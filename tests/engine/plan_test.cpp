@@ -8,12 +8,14 @@
 #include <random>
 #include <vector>
 
+#include "tests/engine/estimated_llama.h"
+
 namespace redline {
 namespace {
 
 constexpr double kPeak = 1e12, kBandwidth = 2e10, kComputeShare = 0.5, kMemoryShare = 0.8;
 
-ModelConfig small_llama() {
+ModelConfig tiny_llama() {
   ModelConfig c;
   c.num_layers = 2;
   c.hidden_size = 64;
@@ -25,25 +27,6 @@ ModelConfig small_llama() {
   return c;
 }
 
-ModelConfig large_llama() {
-  ModelConfig c = small_llama();
-  c.num_layers = 12;
-  c.hidden_size = 768;
-  c.num_q_heads = 12;
-  c.num_kv_heads = 4;
-  c.head_dim = 64;
-  c.ffn_size = 2048;
-  c.vocab_size = 32000;
-  return c;
-}
-
-Peaks peaks_at(double flops_per_s, double bytes_per_s) {
-  Peaks peaks;
-  peaks.flops[static_cast<std::size_t>(ComputeType::kBF16)] = flops_per_s;
-  peaks.bandwidth = bytes_per_s;
-  return peaks;
-}
-
 StepTimes times_of(const ModelConfig& config, const Peaks& peaks, double compute_share = kComputeShare,
                    double memory_share = kMemoryShare) {
   return {Estimate(config, stored_weights(config, DType::kBF16), DType::kBF16, Estimate::bf16_compute),
@@ -53,7 +36,7 @@ StepTimes times_of(const ModelConfig& config, const Peaks& peaks, double compute
 
 // Untied: the head is read, and of the embedding one row a token.
 TEST(StepTimes, AreTheSumsThatAHandMakes) {
-  const StepTimes times = times_of(small_llama(), peaks_at(kPeak, kBandwidth));
+  const StepTimes times = times_of(tiny_llama(), peaks_at(kPeak, kBandwidth));
   const double layer = 64 * (64 + 2 * 32) + 64 * 64 + 3 * 64 * 96;  // elements
   const double matrices = 2 * layer + 1000 * 64, norms = 5 * 64;
   const double kv_token = 2 * 2 * 32 * 2;  // bytes: K and V, layers, elements, bf16
@@ -65,7 +48,7 @@ TEST(StepTimes, AreTheSumsThatAHandMakes) {
   EXPECT_NEAR(times.seconds(2.25, 50), 0.75 * times.seconds(2, 50) + 0.25 * times.seconds(3, 50), 1e-15);
   const double pairs = 400. * 401 / 2;
   const double flops = 2. * 400 * 2 * layer + 4. * 2 * 64 * pairs + 2. * 64 * 1000;
-  const StepTimes slow = times_of(small_llama(), peaks_at(1e9, kBandwidth));
+  const StepTimes slow = times_of(tiny_llama(), peaks_at(1e9, kBandwidth));
   EXPECT_NEAR(slow.seconds(0, 0, {400, 0, true}), flops / 1e9 / kComputeShare, 1e-12) << "bound by compute";
   const double with = 2. * 3 * (2 * layer + 64000) + 4. * 2 * 64 * 3 * 51;
   EXPECT_NEAR(slow.seconds(3, 50, {400, 0, true}), (flops + with) / 1e9 / kComputeShare, 1e-12)
@@ -75,7 +58,7 @@ TEST(StepTimes, AreTheSumsThatAHandMakes) {
 
 TEST(StepTimes, BetweenTheBatchesThatWereSeenLieBetweenTheirTimes) {
   const Peaks peaks = peaks_at(kPeak, kBandwidth);
-  const Estimate estimate(small_llama(), stored_weights(small_llama(), DType::kBF16), DType::kBF16,
+  const Estimate estimate(tiny_llama(), stored_weights(tiny_llama(), DType::kBF16), DType::kBF16,
                           Estimate::bf16_compute);
   const StepTimes times(estimate, {{1, StepModel(0.5, 0.8, peaks)}, {16, StepModel(0.5, 0.4, peaks)}}, peaks);
   const double roofline_s = times.roofline(4, 10).time_s();
@@ -86,14 +69,14 @@ TEST(StepTimes, BetweenTheBatchesThatWereSeenLieBetweenTheirTimes) {
 }
 
 TEST(StepTimes, UnknownPeaksAreSaidToBe) {
-  EXPECT_THROW(times_of(small_llama(), peaks_at(0, kBandwidth)), std::runtime_error);
-  EXPECT_THROW(times_of(small_llama(), peaks_at(kPeak, 0)), std::runtime_error);
+  EXPECT_THROW(times_of(tiny_llama(), peaks_at(0, kBandwidth)), std::runtime_error);
+  EXPECT_THROW(times_of(tiny_llama(), peaks_at(kPeak, 0)), std::runtime_error);
 }
 
 // Where a step takes as long as its sequences together, requests share the device as in M/G/1 with processor
 // sharing: b = rho / (1 - rho).
 TEST(LoadModel, SharesAComputeBoundDeviceAsAQueueDoes) {
-  const StepTimes times = times_of(large_llama(), peaks_at(1e11, 1e15), 1, 1);
+  const StepTimes times = times_of(small_llama(), peaks_at(1e11, 1e15), 1, 1);
   const PlannedLoad load{.input_len = 1, .output_len = 2001, .most_sequences = 1000};
   const LoadModel model(times, load);
   const double alone_s = 2000 * times.seconds(1, load.depth());
@@ -106,7 +89,7 @@ TEST(LoadModel, SharesAComputeBoundDeviceAsAQueueDoes) {
 }
 
 TEST(LoadModel, KeepsLittlesLawAndGrowsWithItsLoad) {
-  const StepTimes times = times_of(large_llama(), peaks_at(kPeak, kBandwidth));
+  const StepTimes times = times_of(small_llama(), peaks_at(kPeak, kBandwidth));
   const PlannedLoad load{.input_len = 700, .output_len = 200, .most_sequences = 64};
   const LoadModel model(times, load);
   const double most = model.capacity(64);
@@ -128,7 +111,7 @@ TEST(LoadModel, KeepsLittlesLawAndGrowsWithItsLoad) {
 }
 
 TEST(LoadModel, SaturatesWhereABatchIsFullAndThenTakesMoreDevices) {
-  const StepTimes times = times_of(large_llama(), peaks_at(kPeak, kBandwidth));
+  const StepTimes times = times_of(small_llama(), peaks_at(kPeak, kBandwidth));
   const PlannedLoad load{.input_len = 256, .output_len = 256, .most_sequences = 32};
   const LoadModel model(times, load);
   const double most = model.most()->requests_per_s;
@@ -142,7 +125,7 @@ TEST(LoadModel, SaturatesWhereABatchIsFullAndThenTakesMoreDevices) {
 }
 
 TEST(LoadModel, FindsTheBatchThatMeetsALatencyAndSaysWhereNoneDoes) {
-  const StepTimes times = times_of(large_llama(), peaks_at(kPeak, kBandwidth));
+  const StepTimes times = times_of(small_llama(), peaks_at(kPeak, kBandwidth));
   PlannedLoad load{.input_len = 256, .output_len = 256, .most_sequences = 256};
   const double alone_s = times.seconds(1, load.depth());
   load.target_tpot_s = 2 * alone_s;
@@ -209,7 +192,7 @@ Simulated simulate(const StepTimes& times, const PlannedLoad& load, double rate,
 }
 
 TEST(LoadModel, AveragesWhatASimulationOfEveryStepShows) {
-  const StepTimes times = times_of(large_llama(), peaks_at(kPeak, kBandwidth));
+  const StepTimes times = times_of(small_llama(), peaks_at(kPeak, kBandwidth));
   const PlannedLoad load{.input_len = 600, .output_len = 60, .most_sequences = 200};
   const LoadModel model(times, load);
   for (const double share : {0.2, 0.5, 0.75}) {

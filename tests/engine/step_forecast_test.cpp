@@ -4,27 +4,10 @@
 
 #include <random>
 
+#include "tests/engine/estimated_llama.h"
+
 namespace redline {
 namespace {
-
-ModelConfig small_llama() {
-  ModelConfig c;
-  c.num_layers = 12;
-  c.hidden_size = 768;
-  c.num_q_heads = 12;
-  c.num_kv_heads = 4;
-  c.head_dim = 64;
-  c.ffn_size = 2048;
-  c.vocab_size = 32000;
-  return c;
-}
-
-Peaks peaks_at(double flops_per_s, double bytes_per_s) {
-  Peaks peaks;
-  peaks.flops[static_cast<std::size_t>(ComputeType::kBF16)] = flops_per_s;
-  peaks.bandwidth = bytes_per_s;
-  return peaks;
-}
 
 Estimate estimate() {
   return {small_llama(), stored_weights(small_llama(), DType::kBF16), DType::kBF16, Estimate::bf16_compute};
