@@ -13,16 +13,20 @@ ApiKeys::Hash ApiKeys::hash(std::string_view text) {
   return hash;
 }
 
-void ApiKeys::add(const std::string& text) {
+std::string ApiKeys::add(std::string_view text) {
   constexpr std::size_t kLongestName = 64;
   const auto equals =
       text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-");
   const bool named = equals != std::string::npos && text[equals] == '=' && equals > 0 &&
                      equals <= kLongestName && text.find_first_not_of('=', equals) != std::string::npos &&
                      text[equals + 1] != '=';
-  const std::string key = named ? text.substr(equals + 1) : text;
+  const std::string_view key = named ? text.substr(equals + 1) : text;
   if (key.empty()) throw std::invalid_argument("an API key is empty");
-  keys_.push_back({hash(key), named ? text.substr(0, equals) : "default"});
+  const std::string tenant(named ? text.substr(0, equals) : "default");
+  if (const auto other = tenant_of(key); other && *other != tenant)
+    throw std::invalid_argument("an API key is both " + *other + "'s and " + tenant + "'s");
+  keys_.push_back({hash(key), tenant});
+  return tenant;
 }
 
 std::optional<std::string> ApiKeys::tenant_of(std::string_view key) const {

@@ -14,8 +14,9 @@ namespace redline::server {
 class ApiKeys {
  public:
   /// `text`: NAME=KEY, or a KEY, which then is the tenant "default"'s. A NAME has letters, digits, '_' and
-  /// '-'; an '=' at a key's end is its own. Throws std::invalid_argument for an empty key.
-  void add(const std::string& text);
+  /// '-'; an '=' at a key's end is its own. Returns the tenant. Throws std::invalid_argument for an empty
+  /// key, and for one that is another tenant's already.
+  std::string add(std::string_view text);
   bool empty() const { return keys_.empty(); }
   /// Whose key this is.
   std::optional<std::string> tenant_of(std::string_view key) const;

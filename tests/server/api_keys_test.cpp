@@ -31,5 +31,15 @@ TEST(ApiKeys, AnEmptyOneIsRefused) {
   EXPECT_TRUE(keys.empty());
 }
 
+TEST(ApiKeys, OneKeyIsOneTenants) {
+  ApiKeys keys;
+  EXPECT_EQ(keys.add("red=key"), "red");
+  EXPECT_EQ(keys.add("red=key"), "red");
+  EXPECT_EQ(keys.add("other"), "default");
+  EXPECT_THROW(keys.add("blue=key"), std::invalid_argument);
+  EXPECT_THROW(keys.add("key"), std::invalid_argument);
+  EXPECT_EQ(keys.tenant_of("key"), "red");
+}
+
 }  // namespace
 }  // namespace redline::server

@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -103,6 +104,36 @@ class Tenants(unittest.TestCase):
         self.assertIn(f"{most + 1} tokens, the tenant's share of the cache holds {most + 1}", refused["error"]["message"])
         self.assertEqual(self.call(body, ALICE)[1]["usage"]["completion_tokens"], 4)
         self.assertEqual(self.call(dict(body, prompt=[5] * most), BOB)[1]["usage"]["completion_tokens"], 1)
+
+    def test_the_key_file_gives_limits_and_flags_that_name_a_tenant_win(self):
+        keys = self.key_file("# both\nalice=key-of-alice max-waiting=2 kv-share=0.1\nbob=key-of-bob kv-share=0.2 # a guest\n")
+        self.server = Server("--api-key-file", keys, "--tenant-max-waiting", "9", "--tenant-kv-share", "bob=0.1", "--max-num-seqs", "1", "--ctx", "2000",
+                             "--kv-memory", "48000000")
+        self.addCleanup(self.server.stop)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            flood = self.fill(pool, 1, 2)
+            self.assertIn("beyond 2 no more", self.refused(self.call(LONG, ALICE), "tenant_queue_full"))
+            self.assertEqual(self.call(dict(GREEDY, prompt="A ship"), BOB)[0], 200)
+            self.assertEqual([answer.result()[0] for answer in flood], [200] * 3)
+        most = int(0.1 * self.metric("redline_kv_blocks")) * 16
+        for tenant in (ALICE, BOB):
+            status, refused, _ = self.call({"prompt": [5] * (most + 1), "max_tokens": 4}, tenant)
+            self.assertEqual(status, 400)
+            self.assertIn(f"the tenant's share of the cache holds {most + 1}", refused["error"]["message"])
+
+    def key_file(self, text):
+        file = tempfile.NamedTemporaryFile("w", suffix=".keys")
+        self.addCleanup(file.close)
+        file.write(text)
+        file.flush()
+        return file.name
+
+    def test_a_line_of_the_key_file_that_is_wrong_is_named_and_its_key_is_not(self):
+        keys = self.key_file("alice=s3cr3t\nbob=s3cr3t2 kv-share=2\n")
+        ended = subprocess.run([REDLINE, "serve", MODEL, "--api-key-file", keys], capture_output=True, text=True, timeout=60)
+        self.assertEqual(ended.returncode, 1)
+        self.assertTrue(ended.stderr.strip().splitlines()[-1].startswith(f"redline: {keys}:2: 'kv-share=2' is not"), ended.stderr)
+        self.assertNotIn("s3cr3t", ended.stderr)
 
     def test_limits_that_are_none_or_nobodys_are_refused_at_the_start(self):
         for flags, message in ((("--tenant-kv-share", "carol=0.5"), "no key is of a tenant 'carol'"), (("--tenant-kv-share", "1.5"), "'1.5' is not"),

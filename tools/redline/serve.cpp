@@ -1,18 +1,13 @@
 // redline serve: an OpenAI-compatible server for one model.
-#include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -27,86 +22,29 @@
 #include "tools/redline/command.h"
 #include "tools/redline/options.h"
 #include "tools/redline/session.h"
+#include "tools/redline/tenant_flags.h"
 #include "tools/redline/watchdog.h"
 
 namespace redline {
 namespace {
 
 struct ServeFlags {
-  std::string model, host = "127.0.0.1", api_key_file, metrics_alias;
+  std::string model, host = "127.0.0.1", metrics_alias;
   std::string unix_path, certificate_file, key_file, ledger;
   std::optional<double> price;
   std::string tool_call_parser = "auto", reasoning_parser = "auto";
-  std::vector<std::string> names, api_keys, tenant_max_waiting, tenant_kv_share;
+  std::vector<std::string> names;
+  TenantFlags tenants;
   std::string cors_origin = "*";
   std::int32_t port = 8000, max_queue = 1024, drain_timeout_s = 30, watchdog_s = 120;
   ModelFlags model_flags;
   CacheFlags cache;
 };
 
-server::ApiKeys keys_of(const ServeFlags& flags) {
-  server::ApiKeys keys;
-  for (const std::string& key : flags.api_keys) keys.add(key);
-  if (!flags.api_key_file.empty()) {
-    const std::string text = read_file(flags.api_key_file);
-    for (std::size_t begin = 0; begin < text.size();) {
-      const auto end = std::min(text.find('\n', begin), text.size());
-      const std::string line = text.substr(begin, end - begin);
-      if (!line.empty() && line.front() != '#')
-        keys.add(line.ends_with('\r') ? line.substr(0, line.size() - 1) : line);
-      begin = end + 1;
-    }
-    if (keys.empty()) throw std::runtime_error(flags.api_key_file + ": holds no key");
-  }
-  return keys;
-}
-
-// Limits of tenants, each [NAME=]VALUE: of the one named, or of all others.
-template <typename Number>
-struct TenantLimits {
-  Number each;
-  std::map<std::string, Number> named = {};
-};
-
-template <typename Number>
-TenantLimits<Number> limits_of(const char* flag, const std::vector<std::string>& texts,
-                               const std::set<std::string>& tenants, TenantLimits<Number> limits,
-                               Number most) {
-  for (const std::string& text : texts) {
-    const std::size_t equals = text.find('=');
-    const std::string name = equals == std::string::npos ? "" : text.substr(0, equals);
-    const std::string number = text.substr(equals == std::string::npos ? 0 : equals + 1);
-    Number value = 0;
-    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
-    if (error != std::errc() || end != number.data() + number.size() || !(value > 0 && value <= most))
-      throw UsageError(std::string(flag) + ": '" + text + "' is not [NAME=]NUMBER with a number above 0, " +
-                       std::to_string(most) + " at most");
-    if (equals == std::string::npos)
-      limits.each = value;
-    else if (!tenants.contains(name))
-      throw UsageError(std::string(flag) + ": no key is of a tenant '" + name + "'");
-    else
-      limits.named[name] = value;
-  }
-  return limits;
-}
-
-// Where there are several tenants, none fills the queue alone.
-TenantLimits<std::int64_t> waiting_limits(const ServeFlags& flags) {
-  const std::set<std::string> tenants = keys_of(flags).tenants();
-  const auto num_tenants = static_cast<std::int64_t>(tenants.size());
-  const std::int64_t otherwise =
-      num_tenants > 1 ? std::max<std::int64_t>(1, flags.max_queue / num_tenants) : 0;
-  return limits_of<std::int64_t>("--tenant-max-waiting", flags.tenant_max_waiting, tenants, {otherwise},
-                                 1 << 30);
-}
-
-EngineOptions engine_options(const ServeFlags& flags) {
+EngineOptions engine_options(const ServeFlags& flags, const TenantRules& tenants) {
   EngineOptions options = flags.cache.options;
-  const auto shares =
-      limits_of<double>("--tenant-kv-share", flags.tenant_kv_share, keys_of(flags).tenants(), {1}, 1);
-  options.tenant_kv_share = shares.each;
-  options.tenant_kv_shares = shares.named;
+  options.tenant_kv_share = tenants.kv_share;
+  options.tenant_kv_shares = tenants.kv_shares;
   return options;
 }
 
@@ -170,14 +108,13 @@ std::int64_t frozen_step() {
   return step ? std::atoll(step) : 0;
 }
 
-server::ServiceOptions service_options(const ServeFlags& flags) {
+server::ServiceOptions service_options(const ServeFlags& flags, const TenantRules& tenants) {
   server::ServiceOptions options;
   options.model_names = flags.names.empty() ? std::vector{model_name(flags.model)} : flags.names;
   options.max_queue = flags.max_queue;
   options.kv_dtype = flags.cache.options.kv_dtype;
-  const auto waiting = waiting_limits(flags);
-  options.tenant_max_waiting = waiting.each;
-  options.tenants_max_waiting = waiting.named;
+  options.tenant_max_waiting = tenants.max_waiting;
+  options.tenants_max_waiting = tenants.tenants_max_waiting;
   options.tool_call_parser = flags.tool_call_parser;
   options.reasoning_parser = flags.reasoning_parser;
   if (!flags.metrics_alias.empty() && flags.metrics_alias != "vllm")
@@ -257,14 +194,15 @@ struct LoadedService {
 
 int serve(const ServeFlags& flags) {
   StopSignals signals;
-  const server::ServiceOptions options = service_options(flags);
-  const EngineOptions engine = engine_options(flags);
+  const TenantRules tenants = flags.tenants.rules(flags.max_queue);
+  const server::ServiceOptions options = service_options(flags, tenants);
+  const EngineOptions engine = engine_options(flags, tenants);
   const std::string& name = options.model_names.front();
   std::atomic<bool> ledger_fails = false;
   auto server = std::make_unique<server::ModelServer>(
       address_of(flags), server::HttpLimits{},
       server::Headers{{"Access-Control-Allow-Origin", flags.cors_origin}},
-      server::ApiOptions{keys_of(flags), REDLINE_VERSION, name});
+      server::ApiOptions{tenants.keys, REDLINE_VERSION, name});
   const std::string url = url_of(flags, server->port());
   signals.set_action([&] { server->stop(std::chrono::seconds(flags.drain_timeout_s)); });
   std::fprintf(stderr, "%s is being loaded; %s/health tells how far it is\n", name.c_str(), url.c_str());
@@ -296,20 +234,12 @@ Action declare_serve(Flags& flags) {
   flags.text("--ssl-certfile", "FILE", "Speak TLS with this certificate chain, PEM",
              values->certificate_file);
   flags.text("--ssl-keyfile", "FILE", "The certificate's key, PEM", values->key_file);
-  flags.texts("--api-key", "[NAME=]KEY", "A key that clients must send; NAME: whose it is", values->api_keys);
-  flags.text("--api-key-file", "FILE", "Such keys, one a line; # begins a comment", values->api_key_file);
+  values->tenants.add_keys_to(flags);
   flags.text("--cors-origin", "ORIGIN", "The origin that browsers may ask from", values->cors_origin);
   flags.text("--metrics-alias", "NAME", "Export metrics under the names of this engine too: vllm",
              values->metrics_alias);
   flags.number("--max-queue", "Calls at a time, beyond which clients get 429", values->max_queue, 1);
-  flags.texts(
-      "--tenant-max-waiting", "[NAME=]N",
-      "Requests of one tenant that may wait, beyond which it gets 429; NAME: of this one (default: an "
-      "equal part of --max-queue where the keys are several tenants')",
-      values->tenant_max_waiting);
-  flags.texts("--tenant-kv-share", "[NAME=]SHARE",
-              "Share of the cache that one tenant may hold, above 0 to 1; NAME: this one (default: 1)",
-              values->tenant_kv_share);
+  values->tenants.add_limits_to(flags);
   flags.text("--ledger", "FILE", "Keep account of every call in this file, for `redline report`",
              values->ledger);
   flags.number("--price", "Of the device's hour: answers then tell what they cost", values->price, 0, 1e9);
