@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 
 #include "engine/meter/estimate.h"
 #include "engine/meter/step_model.h"
@@ -26,16 +27,19 @@ class StepTimes {
   StepTimes(Estimate estimate, std::map<std::int64_t, StepModel> by_batch, const Peaks& peaks);
 
   /// Seconds of a step in which `batch` sequences decode after `depth` cached tokens each, a mean over whole
-  /// batches where it is a fraction, and a prompt computes `chunk`. Either may be none.
-  double seconds(double batch, std::int64_t depth, const PromptChunk& chunk = {}) const;
+  /// batches where it is a fraction, and prompts compute `chunks`. Either may be none.
+  double seconds(double batch, std::int64_t depth, std::span<const PromptChunk> chunks) const;
+  double seconds(double batch, std::int64_t depth, const PromptChunk& chunk = {}) const {
+    return seconds(batch, depth, std::span(&chunk, chunk.num_tokens > 0 ? 1 : 0));
+  }
   /// The roofline's, with no efficiency but 1.
   Verdict roofline(std::int64_t batch, std::int64_t depth, const PromptChunk& chunk = {}) const;
 
   const Estimate& estimate() const { return estimate_; }
 
  private:
-  double seconds_of_whole(std::int64_t batch, std::int64_t depth, const PromptChunk& chunk) const;
-  StepWork work(std::int64_t batch, std::int64_t depth, const PromptChunk& chunk) const;
+  double seconds_of_whole(std::int64_t batch, std::int64_t depth, std::span<const PromptChunk> chunks) const;
+  StepWork work(std::int64_t batch, std::int64_t depth, std::span<const PromptChunk> chunks) const;
 
   Estimate estimate_;
   std::map<std::int64_t, StepModel> by_batch_;
@@ -57,18 +61,18 @@ struct PlannedLoad {
 /// A device in the steady state of `requests_per_s` that arrive at random and independently (Poisson).
 struct SteadyState {
   double requests_per_s = 0;
-  double batch = 0;  // mean number of sequences that decode: rate times the time each takes to (Little's law)
-  double ttft_s = 0, tpot_s = 0, e2e_s = 0;  // means
+  double batch = 0;                          // mean number of sequences that decode
+  double ttft_s = 0, tpot_s = 0, e2e_s = 0;  // means; with one token out there is no tpot_s
+  double ttft_p99_s = 0, tpot_p99_s = 0;     // of 100 requests, one waits longer
   double prefill_s = 0, decode_s = 0;        // of the device, a request
   double busy = 0;                           // share of the time in which something runs
-  bool meets_targets = true;
+  bool meets_targets = true;                 // the means
 };
 
-/// Continuous batching under a load, as a mean field. A request that arrives meets on average as many
-/// sequences as the steady state holds, b (arrivals see time averages), so that its own tokens come in steps
-/// of batch 1 + b: b = rate (output - 1) tpot(1 + b). Prompts are computed one after another in chunks that
-/// ride on decode steps and prolong them; they wait for each other as in an M/D/1 queue. Of the limit on
-/// sequences only saturation is known: waiting for a place below it is not counted.
+/// Continuous batching under a load, step by step as the scheduler puts them together, on a clock of its own:
+/// every sequence that decodes gets its token, then prompts their chunks, first come first served, within
+/// `chunk_tokens` and `most_sequences`. Arrivals are drawn from one seed whatever the rate, so that two rates
+/// see the same pattern, and so is any answer the same when asked again.
 class LoadModel {
  public:
   /// Keeps a reference to `times`. Requires lengths of at least 1.
@@ -76,10 +80,10 @@ class LoadModel {
 
   /// Nothing where the device is saturated: more arrives than it can ever do.
   std::optional<SteadyState> at(double requests_per_s) const;
-  /// Requests a second that a device does with a batch that is always full.
-  double capacity(double batch) const;
-  /// The highest rate whose steady state meets the targets; without targets what saturates the device, its
-  /// state that of a full batch. Nothing where even a single request misses them.
+  /// Requests a second that a device does where `batch` sequences may run and others always wait.
+  double capacity(std::int64_t batch) const;
+  /// The highest rate whose steady state meets the targets; without targets what saturates the device, where
+  /// TTFT is endless. Nothing where even a single request misses them.
   std::optional<SteadyState> most() const;
   /// The least number of devices that share `requests_per_s` evenly, none saturated, all meeting the targets.
   /// Nothing where none does.
@@ -90,13 +94,11 @@ class LoadModel {
 
  private:
   double decode_step_s(double batch) const { return times_.seconds(batch, load_.depth()); }
-  double turn_s(double batch) const;
-  double prolonged_s(double batch) const;
-  SteadyState state(double requests_per_s, double batch) const;
+  SteadyState alone() const;
+  bool meets_targets(const SteadyState& state) const;
 
   const StepTimes& times_;
   PlannedLoad load_;
-  std::int64_t num_chunks_ = 1;
 };
 
 }  // namespace redline

@@ -171,7 +171,7 @@ Plan plan_of(const PlanFlags& flags, const PlannedLoad& load, const LoadModel& m
     plan.tokens_per_s = batch / plan.tpot_s;
     plan.prefill_s = plan.ttft_s;
     plan.decode_s = (output - 1) * plan.tpot_s / batch;
-    plan.device_s = 1 / model.capacity(batch);
+    plan.device_s = 1 / model.capacity(plan.batch);
     plan.within_targets = (!load.target_tpot_s || plan.tpot_s <= *load.target_tpot_s) &&
                           (!load.target_ttft_s || plan.ttft_s <= *load.target_ttft_s);
     return plan;
@@ -243,7 +243,9 @@ Json plan_json(const PlanFlags& flags, const PlannedDevice& device, const Planne
               {"decode", decode.time_s() / times.seconds(static_cast<double>(steps_of), load.depth())}}},
             {"batch", mean_batch},
             {"ttft_s", plan.ttft_s},
+            {"ttft_p99_s", plan.state ? Json(plan.state->ttft_p99_s) : Json()},
             {"tpot_s", plan.tpot_s},
+            {"tpot_p99_s", plan.state ? Json(plan.state->tpot_p99_s) : Json()},
             {"tokens_per_s", plan.tokens_per_s},
             {"bound_by", decode.bound_by()},
             {"prefill_bound_by", prefill.bound_by()},
@@ -280,14 +282,15 @@ void print_plan(const Json& json, const PlanFlags& flags) {
               json["device"].get<std::string>().c_str(), static_cast<long long>(flags.input_len),
               static_cast<long long>(flags.output_len));
   std::printf(flags.rate ? ", %s requests/s\n" : "\n", number(json["rate"]).c_str());
+  const auto p99 = [&](const Json& value) { return value.is_null() ? "" : " (p99 " + duration(value) + ")"; };
   const Json &efficiency = json["efficiency"], &memory = json["memory"], &most = json["most"];
   std::vector<std::vector<std::string>> rows{
       {"share of the roofline", "prefill " + percent(efficiency["prefill"]) + ", decode " +
                                     percent(efficiency["decode"]) + " (" +
                                     efficiency["source"].get<std::string>() + ")"},
-      {"TTFT", duration(json["ttft_s"])},
-      {"TPOT", duration(json["tpot_s"]) + " at batch " + number(json["batch"]) + ", bound by " +
-                   json["bound_by"].get<std::string>()},
+      {"TTFT", duration(json["ttft_s"]) + p99(json["ttft_p99_s"])},
+      {"TPOT", duration(json["tpot_s"]) + p99(json["tpot_p99_s"]) + " at batch " + number(json["batch"]) +
+                   ", bound by " + json["bound_by"].get<std::string>()},
       {"output", number(json["tokens_per_s"]) + " tok/s"},
       {"memory", bytes(json["memory_bytes"]) + ": weights " + bytes(memory["weights"]) + ", KV " +
                      bytes(memory["kv"]) + "; at most " + number(memory["most_sequences"]) + " sequences (" +
