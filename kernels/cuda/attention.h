@@ -41,6 +41,7 @@ struct AttentionShape {
 
 inline constexpr int kMaxHeadDim = 256;
 inline constexpr float kLog2E = 1.44269504088896f;  // softmax in powers of two
+inline constexpr int kNoWindow = 1 << 30;           // a window that no sequence outgrows
 inline constexpr int kSplitTileTokens = 64;
 inline constexpr int kSplitBlocksPerSm = 2;
 
@@ -114,15 +115,18 @@ inline SplitUnits split_units(const AttentionShape& s, int longest_split) {
 inline constexpr int kMaxSplitPairs = 16;
 
 /// Token rows [row, row + num_tokens) of a sequence, whose attention is split along its cache; the last of
-/// them sees `length` tokens. `first_tile`: tiles of the rows listed before.
+/// them sees tokens below `length`, the first of them tokens from `begin` on. `first_tile`: tiles of the rows
+/// listed before.
 struct SplitRows {
   std::int32_t row = 0;
   std::int32_t table_start = 0;
+  std::int32_t begin = 0;
   std::int32_t length = 0;
   std::int32_t num_tokens = 0;
   std::int32_t first_tile = 0;
 };
-/// Where a block's run of tiles begins: tile `tile` of unit `unit` of the rows at `index` in the list.
+/// Where a block's run of tiles begins: tile `tile` of unit `unit` of the rows at `index` in the list. Tiles
+/// are cut at multiples of kSplitTileTokens; a unit's first is the one that holds `begin`.
 struct SplitStart {
   SplitRows rows;
   std::int32_t index = 0;
@@ -184,7 +188,8 @@ inline AttentionPlan attention_plan(std::byte* workspace, const AttentionShape& 
 }
 
 /// out[T, Hq d] = causal attention of q[T, Hq d] over the paged cache, which already holds this step's K and
-/// V: softmax(scale q k^T) v, query head h reading KV head h / (Hq / Hkv). Rows `q_stride` and `out_stride`
+/// V: softmax(scale q k^T) v, query head h reading KV head h / (Hq / Hkv), a query the last `window` tokens,
+/// its own included. What lies before all windows of a sequence is not read. Rows `q_stride` and `out_stride`
 /// elements apart. Unless head_dim is odd to 8, q, out and the cache are aligned to 16 bytes and the strides
 /// are multiples of 8.
 struct AttentionArgs {
@@ -197,7 +202,8 @@ struct AttentionArgs {
   std::byte* out = nullptr;
   std::int64_t q_stride = 0;
   std::int64_t out_stride = 0;
-  float scale = 0;  // > 0
+  float scale = 0;         // > 0
+  int window = kNoWindow;  // 1 to kNoWindow; the plan's
 };
 
 /// launch_attention_plan and launch_paged_attention (attention.cuh), whose kernels compile apart from who

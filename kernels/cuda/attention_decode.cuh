@@ -52,11 +52,12 @@ DEV_INLINE void attend_segment(const AttentionArgs& args, const SplitSegment& se
   using Shape = DecodeShape<D>;
   const int warp = warp_index(), lane = lane_index();
   const std::int32_t* table = args.batch.block_tables + segment.rows.table_start;
-  const int begin = segment.first * kSplitTileTokens + warp * kGroupTokens;
-  const int end = min(segment.end * kSplitTileTokens, segment.rows.length);
+  const int begin = first_group(segment, warp), end = segment.end_token();
   const auto group_start = [&](int i) { return begin + i * kSplitTileTokens; };
   const auto look_up = [&](int i) {
-    return lane < kGroupTokens ? cache_row(args.kv, table, group_start(i) + lane, end, kv_head) : -1;
+    return lane < kGroupTokens
+               ? cache_row(args.kv, table, group_start(i) + lane, segment.rows.begin, end, kv_head)
+               : -1;
   };
   const auto copy = [&](int i, int lane_row) {
     if (group_start(i) < end)
@@ -75,8 +76,8 @@ DEV_INLINE void attend_segment(const AttentionArgs& args, const SplitSegment& se
     dev::cp_async_wait<Shape::kStages - 1>();
     __syncwarp();  // all lanes' copies of group i have landed
     const dev::bf16* stage = ring + i % Shape::kStages * 2 * Shape::kHalfStage;
-    attend_group<PaddedRows<D>>(state, stage, stage + Shape::kHalfStage, group_start(i), args.scale * kLog2E,
-                                lane);
+    attend_group<PaddedRows<D>>(state, stage, stage + Shape::kHalfStage, group_start(i), args.window,
+                                args.scale * kLog2E, lane);
     __syncwarp();  // the next copy fills this stage
   }
   dev::cp_async_wait<0>();

@@ -64,10 +64,9 @@ DEV_INLINE void attend_segment_tma(const AttentionArgs& args, const dev::TensorM
   using Layout = SwizzledPanels<kGroupTokens>;
   const int lane = lane_index();
   const std::int32_t* table = args.batch.block_tables + segment.rows.table_start;
-  const int begin = segment.first * kSplitTileTokens + warp_index() * kGroupTokens;
-  const int end = min(segment.end * kSplitTileTokens, segment.rows.length);
+  const int begin = first_group(segment, warp_index()), end = segment.end_token();
   const auto group_start = [&](int i) { return begin + i * kSplitTileTokens; };
-  const auto look_up = [&](int i) { return cache_row(args.kv, table, group_start(i), end, kv_head); };
+  const auto look_up = [&](int i) { return cache_row(args.kv, table, group_start(i), 0, end, kv_head); };
   const auto copy = [&](int i, int row) {
     if (lane == 0 && row >= 0) ring.copy(cache, i, row, args.kv.block_size);
   };
@@ -90,7 +89,7 @@ DEV_INLINE void attend_segment_tma(const AttentionArgs& args, const dev::TensorM
       dev::fence_proxy_async();  // a copy will write here after them
       __syncwarp();
     }
-    attend_group<Layout>(state, keys, values, group_start(i), args.scale * kLog2E, lane);
+    attend_group<Layout>(state, keys, values, group_start(i), args.window, args.scale * kLog2E, lane);
     __syncwarp();  // the next copy fills this stage
   }
   ring.next += i;

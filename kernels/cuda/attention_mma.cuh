@@ -43,9 +43,10 @@ inline dev::TensorMap2D map_cache(const KvView& kv) {
 }
 
 /// Row of the cache, counted in rows of head_dim, that holds K of `token`; V's is block_size further. -1
-/// beyond `length`.
-DEV_INLINE int cache_row(const KvView& kv, const std::int32_t* table, int token, int length, int kv_head) {
-  if (token >= length) return -1;
+/// for tokens outside [begin, end).
+DEV_INLINE int cache_row(const KvView& kv, const std::int32_t* table, int token, int begin, int end,
+                         int kv_head) {
+  if (token < begin || token >= end) return -1;
   const int block = token / kv.block_size;
   return (table[block] * kv.num_kv_heads + kv_head) * 2 * kv.block_size + token - block * kv.block_size;
 }
@@ -74,19 +75,28 @@ DEV_INLINE void load_query_fragment(std::uint32_t (&fragment)[4], const dev::bf1
 
 // A row tile's accumulators: [columns / 8][4], rows g and g + 8 of the lane's warp.
 
-/// Masks what lies after the diagonal: keys first_key ... against the row tile at `first_position`.
+/// Masks what lies after the diagonal or before the window: keys first_key ... against the row tile at
+/// `first_position`.
 template <int kScores>
-DEV_INLINE void mask_scores(float (&scores)[kScores][4], int first_key, int first_position, int lane) {
+DEV_INLINE void mask_scores(float (&scores)[kScores][4], int first_key, int first_position, int window,
+                            int lane) {
 #pragma unroll
   for (int j = 0; j < kScores; ++j)
 #pragma unroll
-    for (int e = 0; e < 4; ++e)
-      if (first_key + j * 8 + lane % 4 * 2 + e % 2 > first_position + lane / 4 + e / 2 * 8)
-        scores[j][e] = -INFINITY;
+    for (int e = 0; e < 4; ++e) {
+      const int key = first_key + j * 8 + lane % 4 * 2 + e % 2;
+      const int position = first_position + lane / 4 + e / 2 * 8;
+      // Of a later key the distance wraps around, and exceeds any window.
+      if (static_cast<unsigned>(position - key) >= static_cast<unsigned>(window)) scores[j][e] = -INFINITY;
+    }
+}
+/// Whether some of `num_keys` keys from first_key on are masked for some of the 16 rows.
+DEV_INLINE bool needs_mask(int first_key, int num_keys, int first_position, int window) {
+  return first_key + num_keys - 1 > first_position || first_key + window < first_position + 16;
 }
 
 /// Online softmax: scores become weights 2^(scale (s - maximum)). `factor`: what the output so far is to be
-/// scaled by. `sum` is this lane's share. Some score of each row, in this call or before, is above -inf.
+/// scaled by. `sum` is this lane's share. A row may see none of the keys so far: its window begins later.
 template <int kScores>
 DEV_INLINE void weigh_scores(float (&scores)[kScores][4], float (&row_maximum)[2], float (&row_sum)[2],
                              float (&factor)[2], float scale) {
@@ -97,7 +107,7 @@ DEV_INLINE void weigh_scores(float (&scores)[kScores][4], float (&row_maximum)[2
     for (int j = 0; j < kScores; ++j) maximum = fmaxf(maximum, fmaxf(scores[j][2 * r], scores[j][2 * r + 1]));
     maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 1));
     maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 2));
-    const float offset = maximum * scale;
+    const float offset = maximum == -INFINITY ? 0 : maximum * scale;
     factor[r] = dev::ex2(row_maximum[r] * scale - offset);
     row_maximum[r] = maximum;
     float sum = row_sum[r] * factor[r];
@@ -134,7 +144,8 @@ struct PrefillWork {
   int first_row = 0;  // within the sequence
   int head = 0;
   int kv_head = 0;
-  int length = 0;  // keys that the tile's last row sees
+  int begin = 0;   // the first key that the tile's first row sees
+  int length = 0;  // keys up to the last that the tile's last row sees
 };
 DEV_INLINE PrefillWork find_prefill_work(const AttentionArgs& args, int tile_rows) {
   const PrefillTile tile = args.plan.tiles[blockIdx.y];
@@ -143,6 +154,7 @@ DEV_INLINE PrefillWork find_prefill_work(const AttentionArgs& args, int tile_row
   work.first_row = tile.first_row;
   work.head = static_cast<int>(blockIdx.x);
   work.kv_head = work.head / (args.shape.num_q_heads / args.shape.num_kv_heads);
+  work.begin = max(0, work.sequence.num_cached + work.first_row + 1 - args.window);
   work.length = work.sequence.num_cached + min(work.sequence.num_new, work.first_row + tile_rows);
   return work;
 }

@@ -16,8 +16,15 @@ struct DecodeState {
   float out[D / 8][4];  // pairs that do not exist stay 0
   float maximum[kHalves];
   float sum[kHalves];   // this lane's share
-  int length[kHalves];  // tokens that the pair sees
+  int length[kHalves];  // tokens up to the last that the pair sees
 };
+
+/// The first group of tokens of a segment that a warp takes, every fourth from there on: not one that lies
+/// before the window, whose block may be anyone's.
+DEV_INLINE int first_group(const SplitSegment& segment, int warp) {
+  const int first = segment.first_token() + warp * kGroupTokens;
+  return first + kGroupTokens > segment.rows.begin ? first : first + kSplitTileTokens;
+}
 
 /// Reads the pairs' rows of q as A fragments, and clears the rest. Pairs and columns that do not exist are
 /// zero.
@@ -57,7 +64,7 @@ DEV_INLINE void begin_decode(const AttentionArgs& args, const SplitRows& rows, c
 /// Joins the 16 tokens from `first_token` on.
 template <class Layout, int D, int kHalves>
 DEV_INLINE void attend_group(DecodeState<D, kHalves>& state, const dev::bf16* keys, const dev::bf16* values,
-                             int first_token, float scale, int lane) {
+                             int first_token, int window, float scale, int lane) {
   float scores[2][4] = {};
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
@@ -74,7 +81,8 @@ DEV_INLINE void attend_group(DecodeState<D, kHalves>& state, const dev::bf16* ke
     for (int j = 0; j < 4; ++j) {
       float& score = scores[j / 2][2 * r + j % 2];
       const int token = first_token + j / 2 * 8 + lane % 4 * 2 + j % 2;
-      score = token < state.length[r] ? score * scale : -INFINITY;
+      const bool is_seen = token < state.length[r] && token + window >= state.length[r];
+      score = is_seen ? score * scale : -INFINITY;
       maximum = fmaxf(maximum, score);
     }
     maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, 1));

@@ -101,15 +101,15 @@ DEV_INLINE void attend_plain(const AttentionArgs& args, const SplitSegment& segm
   const int column = lane % kLanes * 8, head_dim = args.kv.head_dim, block_size = args.kv.block_size;
   const std::int32_t* table = args.batch.block_tables + segment.rows.table_start;
   const Cache* cache = reinterpret_cast<const Cache*>(args.kv.data);
-  const int end = min(segment.end * kSplitTileTokens, segment.rows.length);
-  for (int base = segment.first * kSplitTileTokens + warp * kTokens; base < end;
+  const int end = segment.end_token();
+  for (int base = segment.first_token() + warp * kTokens; base < end;
        base += kSplitWarps * kTokens * kUnroll) {
     Octet<Cache> keys[kUnroll], raw_values[kUnroll];
     bool exists[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int token = base + u * kSplitWarps * kTokens + lane / kLanes;
-      exists[u] = token < end;
+      exists[u] = token >= segment.rows.begin && token < end;
       const std::int64_t block = exists[u] ? table[token / block_size] : 0;
       const Cache* key = cache + ((block * args.kv.num_kv_heads + kv_head) * 2 * block_size +
                                   (exists[u] ? token % block_size : 0)) *

@@ -5,8 +5,7 @@
 // Bound by latency: a few microseconds, shared by all layers. Not yet measured.
 #pragma once
 
-#include "kernels/cuda/attention.h"
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/attention_split.cuh"
 
 namespace redline::cuda {
 
@@ -33,8 +32,6 @@ DEV_INLINE std::uint64_t scan_plan_block(std::uint64_t value, std::uint64_t& tot
   return before + inclusive - value;
 }
 
-DEV_INLINE int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
 /// How a step is divided: what the host tells the plan.
 struct AttentionDivision {
   SplitUnits units;
@@ -60,20 +57,20 @@ DEV_INLINE int list_split_rows(const AttentionArgs& args, const AttentionDivisio
       rows.table_start = sequence.table_start;
       rows.num_tokens = min(division.units.num_tokens, num_new - first);
       rows.length = sequence.num_cached + first + rows.num_tokens;
+      rows.begin = max(0, sequence.num_cached + first + 1 - args.window);
       return rows;
     };
     // Entries counted in the upper half, tiles in the lower.
     std::uint64_t counts = 0, total = 0;
     for (int first = 0; first < num_new; first += division.units.num_tokens)
-      counts +=
-          (1ull << 32) + static_cast<std::uint64_t>(ceil_div(rows_from(first).length, kSplitTileTokens));
+      counts += (1ull << 32) + static_cast<std::uint64_t>(split_tiles(rows_from(first)));
     const std::uint64_t before = scan_plan_block(counts, total);
     int entry = num_listed + static_cast<int>(before >> 32);
     int tile = num_tiles + static_cast<int>(before & 0xffffffffu);
     for (int first = 0; first < num_new; first += division.units.num_tokens) {
       SplitRows rows = rows_from(first);
       rows.first_tile = tile;
-      tile += ceil_div(rows.length, kSplitTileTokens);
+      tile += split_tiles(rows);
       args.plan.rows[entry++] = rows;
     }
     num_listed += static_cast<int>(total >> 32);
@@ -117,7 +114,7 @@ __global__ void __launch_bounds__(kPlanThreads)
           high = middle;
       }
       start.rows = args.plan.rows[low];
-      const int tiles = ceil_div(start.rows.length, kSplitTileTokens);
+      const int tiles = split_tiles(start.rows);
       const int offset = first - start.rows.first_tile * units;
       start.index = low;
       start.unit = offset / tiles;
@@ -132,11 +129,12 @@ __global__ void __launch_bounds__(kPlanThreads)
 }
 
 /// Fills args.plan from args.batch: once a step, before its first launch_paged_attention. Of args it reads
-/// shape, batch, plan and counts.
+/// shape, batch, plan, counts and window.
 inline void launch_attention_plan(const AttentionArgs& args, dev::stream_t stream) {
   const AttentionShape& s = args.shape;
   REDLINE_CHECK(s.num_kv_heads > 0 && s.num_q_heads % s.num_kv_heads == 0 && s.num_sms > 0,
                 "attention needs a shape");
+  REDLINE_CHECK(args.window > 0 && args.window <= kNoWindow, "a window of 1 to kNoWindow tokens");
   const AttentionDivision division{split_units(s, args.counts.longest_split), max_split_tokens(s),
                                    num_split_blocks(s), prefill_tile_rows(s)};
   dev::launch(plan_attention, dim3(1), dim3(kPlanThreads), 0, stream, args, division);

@@ -6,9 +6,9 @@
 // fragment of K or V serves its kRowTiles row tiles, which halves the traffic of shared memory at two.
 // Tiles of kKeys keys stream through two stages of cp.async, gathered by row from the cache's blocks; which
 // row lies where is looked up one tile ahead, so that no copy waits for a table. Tiles beyond the diagonal
-// are never loaded; the rows of P are bf16, its sums fp32. Heads of a group are neighbours in the grid, and
-// so share K and V in L2. head_dim is padded to D with zeros. Limit: the tensor cores' mma.sync rate, 4 d
-// FLOPs a causal pair. Not yet measured.
+// and before the window are never loaded; the rows of P are bf16, its sums fp32. Heads of a group are
+// neighbours in the grid, and so share K and V in L2. head_dim is padded to D with zeros. Limit: the tensor
+// cores' mma.sync rate, 4 d FLOPs a causal pair. Not yet measured.
 #pragma once
 
 #include "kernels/cuda/attention_mma.cuh"
@@ -128,15 +128,15 @@ DEV_INLINE void accumulate_values(
 /// One tile of keys, for the warp's rows: those at sequence positions first_position + 16 m + ...
 template <int D>
 DEV_INLINE void attend_tile(PrefillState<D>& state, const dev::bf16* queries, const dev::bf16* keys,
-                            const dev::bf16* values, int first_key, int first_position, float scale,
-                            int lane) {
+                            const dev::bf16* values, int first_key, int first_position, int window,
+                            float scale, int lane) {
   using Shape = PrefillShape<D>;
   float scores[Shape::kRowTiles][Shape::kKeys / 8][4];
   score_tile<D>(scores, queries, keys, lane);
 #pragma unroll
   for (int m = 0; m < Shape::kRowTiles; ++m) {
-    if (first_key + Shape::kKeys - 1 > first_position + m * 16)
-      mask_scores(scores[m], first_key, first_position + m * 16, lane);
+    if (needs_mask(first_key, Shape::kKeys, first_position + m * 16, window))
+      mask_scores(scores[m], first_key, first_position + m * 16, window, lane);
     float factor[2];
     weigh_scores(scores[m], state.maximum[m], state.sum[m], factor, scale);
     scale_rows(state.out[m], factor);
@@ -151,7 +151,8 @@ __global__ void __launch_bounds__(PrefillShape<D>::kThreads)
   const int thread = thread_index(), warp = warp_index(), lane = lane_index();
   const PrefillWork work = find_prefill_work(args, Shape::kRows);
   const std::int32_t* table = args.batch.block_tables + work.sequence.table_start;
-  const int num_tiles = (work.length + Shape::kKeys - 1) / Shape::kKeys;
+  const int first_key = work.begin / Shape::kKeys * Shape::kKeys;  // of the first tile
+  const int num_tiles = (work.length - first_key + Shape::kKeys - 1) / Shape::kKeys;
   const int warp_position = work.sequence.num_cached + work.first_row + warp * Shape::kRowTiles * 16;
 
   DEV_SHARED(int, rows, [2][Shape::kKeys]);  // where the keys of a tile lie, by the tile's parity
@@ -160,9 +161,9 @@ __global__ void __launch_bounds__(PrefillShape<D>::kThreads)
   dev::bf16* keys = queries + Shape::kRows * PaddedRows<D>::kStride;
   dev::bf16* values = keys + 2 * kStage;
   const auto look_up = [&](int key_tile) {
-    return thread < Shape::kKeys
-               ? cache_row(args.kv, table, key_tile * Shape::kKeys + thread, work.length, work.kv_head)
-               : -1;
+    return thread < Shape::kKeys ? cache_row(args.kv, table, first_key + key_tile * Shape::kKeys + thread,
+                                             work.begin, work.length, work.kv_head)
+                                 : -1;
   };
   const auto note = [&](int key_tile, int row) {
     if (thread < Shape::kKeys) rows[key_tile % 2][thread] = row;
@@ -192,9 +193,11 @@ __global__ void __launch_bounds__(PrefillShape<D>::kThreads)
     const int next_row = look_up(i + 2);
     dev::cp_async_wait<1>();
     __syncthreads();  // every thread's copies of tile i have landed, and rows[stage] has been read
-    if (i * Shape::kKeys < warp_position + Shape::kRowTiles * 16)
+    const int tile_key = first_key + i * Shape::kKeys;
+    if (tile_key < warp_position + Shape::kRowTiles * 16 &&
+        tile_key + Shape::kKeys + args.window > warp_position + 1)
       attend_tile<D>(state, queries + warp * Shape::kRowTiles * 16 * PaddedRows<D>::kStride,
-                     keys + stage * kStage, values + stage * kStage, i * Shape::kKeys, warp_position,
+                     keys + stage * kStage, values + stage * kStage, tile_key, warp_position, args.window,
                      args.scale * kLog2E, lane);
     note(i, next_row);
     __syncthreads();  // this stage may be filled again, and rows[stage] is written

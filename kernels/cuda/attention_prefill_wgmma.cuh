@@ -6,12 +6,12 @@
 // i copies the i-th 16 tokens, a box of 16 rows by 64 columns (128 bytes, swizzled) at a time, into two
 // stages of K and of V, each with its own pair of mbarriers. A tile thus lies in panels of 64 columns, 128
 // bytes a key: K-major for Q K^T, row-contiguous for P V. Columns beyond head_dim are zeroed by the copy; V
-// of keys beyond the last is cleared by the producer before it hands the tile over (their weights are 0, but
-// 0 x NaN is not). A warpgroup starts S = Q K^T of tile i, then O += P V of tile i - 1, and works out tile
-// i's weights while the latter runs. Limit: the tensor cores' rate, 4 d FLOPs a causal pair. Reached on an
-// H100 SXM (785 to 796 TFLOP/s in a bf16 product of 8192^3), 2026-11-23, docs/bench/h100.jsonl: 32 heads of
-// 128, 2,048 tokens 375 TFLOP/s, 8,192 494, 32,768 515. Where the warpgroups take turns at the tensor cores
-// (kTurns) 372, 446 and 499: so they do not.
+// of keys beyond the last, and of boxes before the window, is cleared by the producer before it hands the
+// tile over (their weights are 0, but 0 x NaN is not). A warpgroup starts S = Q K^T of tile i, then O += P V
+// of tile i - 1, and works out tile i's weights while the latter runs. Limit: the tensor cores' rate, 4 d
+// FLOPs a causal pair. Reached on an H100 SXM (785 to 796 TFLOP/s in a bf16 product of 8192^3), 2026-11-23,
+// docs/bench/h100.jsonl, before windows: 32 heads of 128, 2,048 tokens 375 TFLOP/s, 8,192 494, 32,768 515.
+// Where the warpgroups take turns at the tensor cores (kTurns) 372, 446 and 499: so they do not.
 #pragma once
 
 #include "kernels/cuda/attention_mma.cuh"
@@ -46,6 +46,7 @@ struct WgmmaPrefillBlock {
   dev::bf16* values;
   WgmmaMbarriers* mbarriers;
   PrefillWork work;
+  int first_key;  // of the first tile
   int num_tiles;
 };
 
@@ -84,12 +85,14 @@ DEV_INLINE void copy_panels(const dev::TensorMap2D* cache, int row, dev::bf16* s
                      panel * kPanelColumns, row, mbarrier);
 }
 
-/// Clears rows [first, kKeys) of a stage.
+/// Clears rows [first, end) of a stage.
 template <int D>
-DEV_INLINE void clear_rows(dev::bf16* stage, int first, int lane) {
+DEV_INLINE void clear_rows(dev::bf16* stage, int first, int end, int lane) {
   using Shape = WgmmaPrefillShape<D>;
-  const int count = (Shape::kKeys - first) * kPanelColumns / 8;
+  const int count = (end - first) * kPanelColumns / 8;
+#pragma unroll 1  // the producer has few registers
   for (int panel = 0; panel < Shape::kPanels; ++panel)
+#pragma unroll 1
     for (int i = lane; i < count; i += kWarpSize)
       dev::st_v4(stage + panel * Shape::kKeyPanel + first * kPanelColumns + i * 8, make_uint4(0, 0, 0, 0));
   dev::fence_proxy_async();
@@ -105,25 +108,30 @@ DEV_INLINE void stream_tiles(const AttentionArgs& args, const dev::TensorMap2D* 
   const std::int32_t* table = args.batch.block_tables + block.work.sequence.table_start;
   WgmmaMbarriers& mbarriers = *block.mbarriers;
   for (int i = 0; i < block.num_tiles; ++i) {
-    const int stage = i % Shape::kStages, first_key = i * Shape::kKeys;
+    const int stage = i % Shape::kStages, first_key = block.first_key + i * Shape::kKeys;
     const unsigned parity = static_cast<unsigned>(i / Shape::kStages) % 2 ^ 1;
+    // Boxes before the window are not copied: their blocks may be anyone's.
+    const int first_row = max(0, block.work.begin - first_key) / kBoxTokens * kBoxTokens;
     const int row = lane < Shape::kKeys / kBoxTokens
-                        ? cache_row(args.kv, table, first_key + lane * kBoxTokens, length, block.work.kv_head)
+                        ? cache_row(args.kv, table, first_key + lane * kBoxTokens, first_key + first_row,
+                                    length, block.work.kv_head)
                         : -1;
     const int value_row = row < 0 ? -1 : row + args.kv.block_size, num_keys = length - first_key;
     dev::bf16* keys = block.keys + stage * Shape::kStage;
     dev::bf16* values = block.values + stage * Shape::kStage;
     dev::mbarrier_wait_parity(&mbarriers.key_empty[stage], parity);
+    if (first_row > 0) clear_rows<D>(keys, 0, first_row, lane);
     if (num_keys < Shape::kKeys)
-      clear_rows<D>(keys, (num_keys + kBoxTokens - 1) / kBoxTokens * kBoxTokens, lane);
+      clear_rows<D>(keys, (num_keys + kBoxTokens - 1) / kBoxTokens * kBoxTokens, Shape::kKeys, lane);
     copy_panels<D>(cache, row, keys, &mbarriers.key_full[stage], lane);
     dev::mbarrier_wait_parity(&mbarriers.value_empty[stage], parity);
+    if (first_row > 0) clear_rows<D>(values, 0, first_row, lane);
     if (num_keys >= Shape::kKeys) {
       copy_panels<D>(cache, value_row, values, &mbarriers.value_full[stage], lane);
     } else {  // the last tile
       copy_panels<D>(cache, value_row, values, &mbarriers.last_values, lane);
       dev::mbarrier_wait_parity(&mbarriers.last_values, 0);
-      clear_rows<D>(values, num_keys, lane);
+      clear_rows<D>(values, num_keys, Shape::kKeys, lane);
       if (lane == 0) dev::mbarrier_arrive(&mbarriers.value_full[stage]);
     }
   }
@@ -196,10 +204,10 @@ DEV_INLINE void attend_rows(const AttentionArgs& args, const WgmmaPrefillBlock<D
   const int lane = lane_index(), first_row = warpgroup * 64;
   const dev::bf16* queries = block.queries + first_row * kPanelColumns;
   const int first_position = block.work.sequence.num_cached + block.work.first_row + first_row;
-  const int warp_position = first_position + warp_index() % 4 * 16;
+  const int warp_position = first_position - block.first_key + warp_index() % 4 * 16;  // from first_key on
   // At most the last tile lies beyond this warpgroup's diagonal: nobody waits for it to leave that one.
   const auto tiles_to = [&](int position) {
-    return (min(block.work.length, position) + Shape::kKeys - 1) / Shape::kKeys;
+    return (min(block.work.length, position) - block.first_key + Shape::kKeys - 1) / Shape::kKeys;
   };
   const int num_tiles = tiles_to(first_position + 64);
   const WgmmaTurns turns{warpgroup, tiles_to(first_position - first_row + 64) - 1};
@@ -221,8 +229,8 @@ DEV_INLINE void attend_rows(const AttentionArgs& args, const WgmmaPrefillBlock<D
   const auto weigh = [&](int tile) {
     hold(scores);
     leave(mbarriers.key_empty, tile);
-    if ((tile + 1) * Shape::kKeys - 1 > warp_position)
-      mask_scores(scores, tile * Shape::kKeys, warp_position, lane);
+    if (needs_mask(tile * Shape::kKeys, Shape::kKeys, warp_position, args.window))
+      mask_scores(scores, tile * Shape::kKeys, warp_position, args.window, lane);
     weigh_scores(scores, maximum, sum, factor, scale);
   };
   const auto pack = [&] {
@@ -273,7 +281,8 @@ __global__ void __launch_bounds__(WgmmaPrefillShape<D>::kThreads, 1)
   block.values = block.keys + Shape::kStages * Shape::kStage;
   block.mbarriers = &mbarriers;
   block.work = find_prefill_work(args, Shape::kRows);
-  block.num_tiles = (block.work.length + Shape::kKeys - 1) / Shape::kKeys;
+  block.first_key = block.work.begin / Shape::kKeys * Shape::kKeys;
+  block.num_tiles = (block.work.length - block.first_key + Shape::kKeys - 1) / Shape::kKeys;
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Shape::kStages; ++stage) {
       dev::mbarrier_init(&mbarriers.key_full[stage], 1);

@@ -19,6 +19,13 @@ namespace redline::cuda {
 inline constexpr int kSplitThreads = 128;
 inline constexpr int kSplitWarps = kSplitThreads / 32;
 
+DEV_INLINE int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+/// Tiles of a unit of such rows.
+DEV_INLINE int split_tiles(const SplitRows& rows) {
+  return ceil_div(rows.length, kSplitTileTokens) - rows.begin / kSplitTileTokens;
+}
+
 /// One block's part of one unit: tiles [first, end) of the unit's `num_tiles`.
 struct SplitSegment {
   SplitRows rows;
@@ -27,6 +34,12 @@ struct SplitSegment {
   int end = 0;
   int num_tiles = 0;
   int unit_start = 0;  // the unit's first tile among all tiles
+
+  /// The first token of tile `first`, which may lie before rows.begin, and the end of the segment's tokens.
+  DEV_INLINE int first_token() const { return (rows.begin / kSplitTileTokens + first) * kSplitTileTokens; }
+  DEV_INLINE int end_token() const {
+    return min((rows.begin / kSplitTileTokens + end) * kSplitTileTokens, rows.length);
+  }
 };
 
 /// Calls body(segment) for each unit that this block's run touches. `units`: of all KV heads.
@@ -36,7 +49,7 @@ DEV_INLINE void for_each_segment(const AttentionPlan& plan, int units, Body body
   int index = start.index, left = start.num_tiles;
   SplitSegment segment{start.rows, start.unit, start.tile, 0, 0, 0};
   while (left > 0) {
-    segment.num_tiles = (segment.rows.length + kSplitTileTokens - 1) / kSplitTileTokens;
+    segment.num_tiles = split_tiles(segment.rows);
     segment.end = min(segment.num_tiles, segment.first + left);
     segment.unit_start = segment.rows.first_tile * units + segment.unit * segment.num_tiles;
     body(segment);

@@ -172,7 +172,7 @@ void CudaOps::do_begin_step() {
   }
   step_start_.record(stream_);
   if (arrays_.upload(batch(), num_padding_rows_, stream_)) num_reallocations_ += 1;
-  attention_planned_ = false;
+  for (auto& [window, attention] : attention_) attention.is_planned = false;
   fingerprint_ = 0;
   if (step_ != nullptr && step_->has_run)
     mode_ = step_->graph && step_->memory == num_reallocations_ ? Mode::kReplay : Mode::kCapture;
@@ -360,10 +360,14 @@ void CudaOps::do_rope_and_store_kv(TensorView qkv, int num_q_heads, const QkvTra
   });
 }
 
-// All layers of a step share one division of its work.
-void CudaOps::plan_attention(int num_q_heads, const KvLayerView& kv) {
-  attention_ = AttentionArgs{};
-  AttentionShape& shape = attention_.shape;
+// All layers of a step that have one window share one division of its work.
+AttentionArgs& CudaOps::planned_attention(int num_q_heads, const KvLayerView& kv, int window) {
+  StepAttention& attention = attention_[window];
+  AttentionArgs& args = attention.args;
+  if (attention.is_planned) return args;
+  args = AttentionArgs{};
+  if (window > 0) args.window = std::min(window, kNoWindow);
+  AttentionShape& shape = args.shape;
   shape.num_q_heads = num_q_heads;
   shape.num_kv_heads = kv.num_kv_heads;
   shape.head_dim = kv.head_dim;
@@ -372,34 +376,29 @@ void CudaOps::plan_attention(int num_q_heads, const KvLayerView& kv) {
   shape.num_sms = properties_.num_sms;
   shape.rung = highest_attention_rung(shape, kv.block_size,
                                       10 * properties_.compute_major + properties_.compute_minor);
-  attention_.batch = arrays_.batch();
-  attention_.kv = kv_view(kv);
-  attention_.counts = count_attention_work(batch().sequences, shape);
-  attention_.counts.num_split_rows += static_cast<int>(num_padding_rows_);
-  const int tokens = attention_.batch.num_tokens, sequences = attention_.batch.num_sequences;
-  reserve(attention_workspace_, attention_workspace_bytes(shape, tokens, sequences), "attention");
-  attention_.plan = attention_plan(attention_workspace_.data(), shape, tokens, sequences);
-  plan_paged_attention(attention_, stream_.get());
-  attention_planned_ = true;
+  args.batch = arrays_.batch();
+  args.kv = kv_view(kv);
+  args.counts = count_attention_work(batch().sequences, shape);
+  args.counts.num_split_rows += static_cast<int>(num_padding_rows_);
+  const int tokens = args.batch.num_tokens, sequences = args.batch.num_sequences;
+  reserve(attention.workspace, attention_workspace_bytes(shape, tokens, sequences), "attention");
+  args.plan = attention_plan(attention.workspace.data(), shape, tokens, sequences);
+  plan_paged_attention(args, stream_.get());
+  attention.is_planned = true;
+  return args;
 }
 
 void CudaOps::do_paged_attention(TensorView out, TensorView qkv, int num_q_heads, const KvLayerView& kv,
                                  float scale, int window) {
-  if (window > 0)
-    for (const SequenceWork& work : batch().sequences)
-      if (work.num_cached + work.num_new > window)
-        throw std::runtime_error("attention in a window is not there on a GPU yet: the model's is " +
-                                 std::to_string(window) + " tokens, a sequence has " +
-                                 std::to_string(work.num_cached + work.num_new));
   if (is_replayed({out.data, qkv.data, kv.data})) return;
-  if (!attention_planned_) plan_attention(num_q_heads, kv);
-  attention_.kv = kv_view(kv);
-  attention_.q = static_cast<const std::byte*>(qkv.data);
-  attention_.q_stride = qkv.row_stride;
-  attention_.out = static_cast<std::byte*>(out.data);
-  attention_.out_stride = out.row_stride;
-  attention_.scale = scale;
-  run_paged_attention(attention_, stream_.get());
+  AttentionArgs& args = planned_attention(num_q_heads, kv, window);
+  args.kv = kv_view(kv);
+  args.q = static_cast<const std::byte*>(qkv.data);
+  args.q_stride = qkv.row_stride;
+  args.out = static_cast<std::byte*>(out.data);
+  args.out_stride = out.row_stride;
+  args.scale = scale;
+  run_paged_attention(args, stream_.get());
 }
 
 void CudaOps::do_gather_rows(TensorView out, TensorView x) {

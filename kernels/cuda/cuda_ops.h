@@ -85,6 +85,12 @@ class CudaOps final : public Ops {
     std::int64_t memory = 0;        // num_reallocations_ when captured
     bool has_run = false;
   };
+  /// The attention of the layers that share a window.
+  struct StepAttention {
+    AttentionArgs args;
+    bool is_planned = false;  // in this step
+    Buffer workspace;
+  };
   /// Whether a replay stands for an operation on these addresses.
   bool is_replayed(std::initializer_list<const void*> addresses);
   std::int64_t rows(const TensorView& view) const { return view.rows + num_padding_rows_; }
@@ -97,7 +103,7 @@ class CudaOps final : public Ops {
   void multiply_many(TensorView out, TensorView x, const WeightView& weight);
   template <class A>
   void launch_silu_mul(TensorView out, TensorView gate, TensorView up);
-  void plan_attention(int num_q_heads, const KvLayerView& kv);
+  AttentionArgs& planned_attention(int num_q_heads, const KvLayerView& kv, int window);
 
   CudaOptions options_;
   dev::DeviceProperties properties_;
@@ -115,11 +121,9 @@ class CudaOps final : public Ops {
   std::int64_t num_reallocations_ = 0;
   SplitWorkspace split_;
   Buffer split_memory_;
-  Buffer unpacked_;          // a quantised matrix, for one product
-  Buffer product_;           // gate and up, before they meet
-  AttentionArgs attention_;  // of this step, once planned
-  bool attention_planned_ = false;
-  Buffer attention_workspace_;
+  Buffer unpacked_;                         // a quantised matrix, for one product
+  Buffer product_;                          // gate and up, before they meet
+  std::map<int, StepAttention> attention_;  // by window
 };
 
 }  // namespace redline::cuda

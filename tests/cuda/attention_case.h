@@ -26,6 +26,7 @@ struct AttentionCase {
   AttentionShape shape;
   int block_size = 16;
   unsigned seed = 1;
+  int window = kNoWindow;
 };
 
 /// Values as stored on the device in bf16 or f32, and as the numbers that they are.
@@ -57,7 +58,8 @@ struct StoredValues {
 };
 
 /// The step's arrays on the host. Spare blocks, slots beyond a sequence's end, qkv's K and V columns and the
-/// padding of rows hold NaN; table entries that no token needs point nowhere.
+/// padding of rows hold NaN; table entries that no token needs point nowhere, those of blocks before every
+/// window alternately there and to a block of NaN.
 class AttentionStep {
  public:
   explicit AttentionStep(const AttentionCase& c)
@@ -78,7 +80,7 @@ class AttentionStep {
                                                   static_cast<std::size_t>(c.shape.num_kv_heads *
                                                                            c.block_size * c.shape.head_dim));
     for (const SequenceWork& s : work_)
-      for (int token = 0; token < s.num_cached + s.num_new; ++token)
+      for (int token = first_block(s) * c.block_size; token < s.num_cached + s.num_new; ++token)
         for (int head = 0; head < c.shape.num_kv_heads; ++head)
           for (int value = 0; value < 2; ++value)
             for (int e = 0; e < c.shape.head_dim; ++e)
@@ -119,6 +121,7 @@ class AttentionStep {
     args.q_stride = q_stride_;
     args.out_stride = out_stride_;
     args.scale = scale();
+    args.window = case_.window;
     launch_attention_plan(args, nullptr);
     for (int i = 0; i < repeats; ++i) {
       dev::poison(device_out.get(), 0xff, device_out.size());
@@ -143,10 +146,11 @@ class AttentionStep {
         static_cast<std::size_t>(s.query_start + row) * static_cast<std::size_t>(q_stride_) +
         static_cast<std::size_t>(head) * d;
     Answer answer{std::vector<double>(d), std::vector<double>(d), 0};
-    std::vector<double> weights(static_cast<std::size_t>(s.num_cached + row + 1));
+    const int begin = std::max(0, s.num_cached + row + 1 - case_.window);
+    std::vector<double> weights(static_cast<std::size_t>(s.num_cached + row + 1 - begin));
     double maximum = -std::numeric_limits<double>::infinity(), total = 0;
     for (std::size_t token = 0; token < weights.size(); ++token) {
-      const std::size_t k = cache_index(s, static_cast<int>(token), kv_head, 0);
+      const std::size_t k = cache_index(s, begin + static_cast<int>(token), kv_head, 0);
       double score = 0, magnitude = 0;
       for (std::size_t e = 0; e < d; ++e) {
         const double product = q_.get(q + e) * cache_.get(k + e) * static_cast<double>(scale());
@@ -159,7 +163,7 @@ class AttentionStep {
     }
     for (double& w : weights) total += w = std::exp(w - maximum);
     for (std::size_t token = 0; token < weights.size(); ++token) {
-      const std::size_t v = cache_index(s, static_cast<int>(token), kv_head, 1);
+      const std::size_t v = cache_index(s, begin + static_cast<int>(token), kv_head, 1);
       for (std::size_t e = 0; e < d; ++e) {
         answer.value[e] += weights[token] / total * cache_.get(v + e);
         answer.magnitude[e] += weights[token] / total * std::abs(cache_.get(v + e));
@@ -182,6 +186,12 @@ class AttentionStep {
   }
 
  private:
+  static constexpr std::int32_t kNowhere = 1 << 24, kTrash = kNowhere + 1;
+
+  /// The first block of a sequence that some window reaches.
+  int first_block(const SequenceWork& s) const {
+    return std::max(0, s.num_cached + 1 - case_.window) / case_.block_size;
+  }
   static int round_up(int n) { return (n + 7) / 8 * 8; }
   float scale() const { return 1.f / std::sqrt(static_cast<float>(case_.shape.head_dim)); }
 
@@ -194,8 +204,9 @@ class AttentionStep {
       work.num_cached = sequence.num_cached;
       work.table_start = static_cast<std::int32_t>(tables_.size());
       const int blocks = (sequence.num_cached + sequence.num_new + case_.block_size - 1) / case_.block_size;
-      for (int i = 0; i < blocks; ++i) tables_.push_back(num_needed++);
-      for (int i = 0; i < 3; ++i) tables_.push_back(1 << 24);  // unused
+      for (int i = 0; i < blocks; ++i)
+        tables_.push_back(i >= first_block(work) ? num_needed++ : i % 2 == 0 ? kNowhere : kTrash);
+      for (int i = 0; i < 3; ++i) tables_.push_back(kNowhere);
       row_sequence_.insert(row_sequence_.end(), static_cast<std::size_t>(sequence.num_new),
                            static_cast<std::int32_t>(work_.size()));
       work_.push_back(work);
@@ -205,7 +216,10 @@ class AttentionStep {
     std::iota(blocks.begin(), blocks.end(), 0);
     std::shuffle(blocks.begin(), blocks.end(), random);
     for (std::int32_t& entry : tables_)
-      if (entry < num_needed) entry = blocks[static_cast<std::size_t>(entry)];
+      if (entry == kTrash)
+        entry = blocks[static_cast<std::size_t>(num_needed)];  // spare
+      else if (entry < num_needed)
+        entry = blocks[static_cast<std::size_t>(entry)];
   }
 
   std::size_t cache_index(const SequenceWork& s, int token, int head, int value) const {
