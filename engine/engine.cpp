@@ -144,11 +144,12 @@ RequestUsage Stream::usage() const {
   return state_->usage;
 }
 
-Engine::Engine(std::shared_ptr<LoadedModel> model, const EngineOptions& options, StepObserver observer)
+Engine::Engine(std::shared_ptr<LoadedModel> model, const EngineOptions& options, StepObserver observer,
+               RequestObserver request_observer)
     : model_(std::move(model)), options_(options) {
   core_ = std::make_unique<EngineCore>(
       *model_, options, plan_cache(model_->config, options, available_memory_bytes(*model_->ops)),
-      std::move(observer));
+      std::move(observer), std::move(request_observer));
 }
 
 Engine::~Engine() = default;

@@ -112,23 +112,37 @@ struct EngineStats {
   std::string failure{};  // why the engine ended, if it did: every request fails with it
 };
 
+/// One sequence's part of a step.
+struct SequenceStep {
+  const RequestUsage* request = nullptr;  // whose it is: what that has used so far
+  Phase phase{};
+  std::int32_t num_tokens = 0;      // computed
+  std::int32_t num_recomputed = 0;  // of them, not for the first time
+};
+
 /// Called after every step, on the engine's thread. `wall_ns` from the step's start to its end; `gap_ns`
-/// since the previous step's end, while work was queued.
+/// since the previous step's end, while work was queued. What it points to lives as long as the call.
 struct StepRecord {
   const StepCounts* counts = nullptr;
   std::int64_t start_ns = 0, wall_ns = 0, gap_ns = 0;
   std::int64_t num_prefill_tokens = 0, num_decode_tokens = 0, num_sequences = 0;
+  std::span<const SequenceStep> sequences{};         // in the order of those of `counts`
+  std::span<const RequestUsage* const> preempted{};  // requests of which a sequence lost its blocks
+  const EngineStats* stats = nullptr;                // after the step; null: there is no engine
   // Work that earlier steps counted as useful and that proved in vain since: its request was aborted, or
   // failed, before a token of it was delivered.
   std::array<Counts, kNumPhases> wasted_since{};
 };
 using StepObserver = std::function<void(const StepRecord&)>;
+/// Called once a request's last answer has ended, however it did, on the engine's thread.
+using RequestObserver = std::function<void(const RequestUsage&)>;
 
 /// Thread-safe. One thread of its own runs the steps; it sleeps when there is no work.
 class Engine {
  public:
   /// Throws std::runtime_error with both numbers when the cache will not fit in memory.
-  Engine(std::shared_ptr<LoadedModel> model, const EngineOptions& options, StepObserver observer = {});
+  Engine(std::shared_ptr<LoadedModel> model, const EngineOptions& options, StepObserver observer = {},
+         RequestObserver request_observer = {});
   ~Engine();
 
   /// Queues a request. Throws std::invalid_argument naming the field and both numbers when it can never run.

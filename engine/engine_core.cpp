@@ -29,9 +29,10 @@ std::optional<StepForecast> forecast_of(LoadedModel& model, const EngineOptions&
 }  // namespace
 
 EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const CacheSize& size,
-                       StepObserver observer)
+                       StepObserver observer, RequestObserver request_observer)
     : model_(model),
       observer_(std::move(observer)),
+      request_observer_(std::move(request_observer)),
       max_context_(size.max_context),
       cache_(make_cache(size.cache, *model.ops)),
       blocks_(size.cache.num_blocks),
@@ -196,7 +197,7 @@ void EngineCore::begin(Inbox::Submission submission) {
                               model_.end_tokens);
   for (Answer& answer : job->answers) answer.look_ahead(masks_);
   SequenceSpec spec;
-  spec.id = next_sequence_++;
+  spec.id = job->usage.id = next_sequence_++;
   spec.prompt = std::move(request.prompt);
   spec.max_num_tokens = static_cast<std::int32_t>(prompt_tokens + num_new);
   spec.n = request.n;
@@ -245,6 +246,9 @@ void EngineCore::leave_queue(const std::string& tenant) {
 }
 
 void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
+  sequence_steps_.clear();
+  preempted_.clear();
+  for (const Sequence* sequence : plan.preempted) preempted_.push_back(&running_.at(sequence->id).job->usage);
   for (std::size_t i = 0; i < plan.sequences.size(); ++i) {
     const ScheduledSequence& scheduled = plan.sequences[i];
     RequestUsage& usage = running_.at(scheduled.sequence->id).job->usage;
@@ -252,6 +256,7 @@ void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
     (scheduled.is_decode ? usage.decode : usage.prefill) += counts.sequences[i];
     usage.device_ns[static_cast<std::size_t>(phase)] += attributed_busy_ns(counts, phase, i);
     usage.cached_tokens = std::max<std::int64_t>(usage.cached_tokens, scheduled.sequence->num_cached_tokens);
+    sequence_steps_.push_back({&usage, phase, scheduled.num_tokens, scheduled.num_recomputed});
   }
 }
 
@@ -336,6 +341,9 @@ void EngineCore::record(const BatchView& batch, const StepCounts& counts, const 
     record.num_sequences = std::ssize(batch.sequences);
     for (const SequenceWork& work : batch.sequences)
       (work.phase == Phase::kDecode ? record.num_decode_tokens : record.num_prefill_tokens) += work.num_new;
+    record.sequences = sequence_steps_;
+    record.preempted = preempted_;
+    record.stats = &stats_;  // which this thread alone writes
     record.wasted_since = std::exchange(wasted_since_, {});
     observer_(record);
   }
@@ -352,11 +360,13 @@ void EngineCore::emit() {
       const std::lock_guard lock(stream.mutex);
       ends = event.finish_reason != FinishReason::kNone && --stream.num_unfinished == 0;
       if (ends) job->usage.finish_ns = time_ns;
+      if (ends) job->usage.finish_reason = event.finish_reason;
       stream.usage = job->usage;
       stream.events.push_back(std::move(event));
       stream.arrived.notify_all();
     }
     if (ends && job->on_end) job->on_end(job->usage);
+    if (ends && request_observer_) request_observer_(job->usage);
     if (stream.on_event) stream.on_event();
   }
   events_.clear();

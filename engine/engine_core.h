@@ -62,7 +62,8 @@ struct Inbox {
 
 class EngineCore {
  public:
-  EngineCore(LoadedModel& model, const EngineOptions& options, const CacheSize& size, StepObserver observer);
+  EngineCore(LoadedModel& model, const EngineOptions& options, const CacheSize& size, StepObserver observer,
+             RequestObserver request_observer);
   ~EngineCore();
 
   /// Requires a request that Engine::submit has checked.
@@ -119,6 +120,7 @@ class EngineCore {
 
   LoadedModel& model_;
   StepObserver observer_;
+  RequestObserver request_observer_;
   const std::int64_t max_context_;
   KvCache cache_;
   BlockAllocator blocks_;
@@ -137,6 +139,8 @@ class EngineCore {
   std::int64_t num_steps_ = 0, num_late_steps_ = 0;
   std::int64_t last_step_end_ns_ = 0;  // 0: idle since
   std::array<Counts, kNumPhases> wasted_since_{};
+  std::vector<SequenceStep> sequence_steps_;  // of this step
+  std::vector<const RequestUsage*> preempted_;
 
   std::shared_ptr<Inbox> inbox_;
   mutable std::mutex stats_mutex_;

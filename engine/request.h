@@ -78,6 +78,7 @@ struct OutputEvent {
 
 /// What a finished or running request has cost: each step's totals are the sum of its requests' shares.
 struct RequestUsage {
+  std::int64_t id = 0;  // of the request, its engine's own; 0: no step has seen it
   std::int64_t prompt_tokens = 0;
   std::int64_t cached_tokens = 0;     // of them, found in the prefix cache
   std::int64_t generated_tokens = 0;  // all answers
@@ -88,6 +89,7 @@ struct RequestUsage {
   std::int64_t scheduled_ns = 0;    // its first step began; 0: it has not
   std::int64_t first_token_ns = 0;  // 0: none yet
   std::int64_t finish_ns = 0;
+  FinishReason finish_reason = FinishReason::kNone;  // of the answer that ended last
 };
 
 }  // namespace redline

@@ -92,6 +92,28 @@ TEST(Bench, ExplainsEveryRowAndDrawsThem) {
   EXPECT_EQ(json_of("cost" + cost).at("run").at("input_tokens"), 40);
 }
 
+// Spans of the trace by what they are: "step", "stretch" or a request's.
+std::map<std::string, int> spans_of(const std::string& trace) {
+  std::map<std::string, int> spans;
+  for (const Json& event : Json::parse(shell("cat " + shell_word(trace)).out)) {
+    if (event.at("ph") == "B") ++spans["request"];
+    if (event.at("ph") == "X" && event.at("pid") == 1)
+      ++spans[event.at("tid") == 1 ? "step" : event.at("tid") == 2 ? "operation" : event.at("name")];
+  }
+  return spans;
+}
+
+TEST(Bench, TracesTheStepsThatItMeasures) {
+  const ScratchDirectory scratch;
+  const std::string trace = scratch.path("trace.json");
+  json_of("bench " + test_model() + " -p 9 -n 3 -r 2 --json --trace " + shell_word(trace));
+  std::map<std::string, int> spans = spans_of(trace);
+  EXPECT_EQ(spans["step"], 2 * (1 + 3));
+  EXPECT_EQ(spans["pp9"], 2);
+  EXPECT_EQ(spans["tg3"], 2);
+  EXPECT_EQ(spans["request"], 0);
+}
+
 TEST(Bench, SwitchesEachTechniqueOffAndOn) {
   const Json signatures = json_of("bench signatures " + test_model() +
                                   " --only batching --only prefix --num-prompts 24 -r 1 --json");
@@ -203,14 +225,15 @@ TEST(BenchLoad, RunsTheSameLoadInProcess) {
   const std::string trace = scratch.write("trace.jsonl",
                                           "{\"timestamp\": 0, \"input_length\": 9, \"output_length\": 2}\n"
                                           "{\"timestamp\": 10, \"input_length\": 5, \"output_length\": 3}\n");
-  const Json found =
-      json_of("bench load " + test_model() + " -c 512 --ignore-eos --replay " + shell_word(trace) +
-              " --plot " + shell_word(scratch.path("plot.svg")) + " --json");
+  const Json found = json_of("bench load " + test_model() + " -c 512 --ignore-eos --replay " +
+                             shell_word(trace) + " --plot " + shell_word(scratch.path("plot.svg")) +
+                             " --json --trace " + shell_word(scratch.path("timeline.json")));
   expect_documented_keys("bench serve", found);
   EXPECT_EQ(found.at("backend"), "redline");
   EXPECT_EQ(found.at("total_input_tokens"), 14);
   EXPECT_EQ(found.at("total_output_tokens"), 5);
   EXPECT_EQ(shell("grep -c '</svg>' " + shell_word(scratch.path("plot.svg"))).out, "1\n");
+  EXPECT_EQ(spans_of(scratch.path("timeline.json"))["request"], 2);
 }
 
 TEST(BenchLoad, KeepsAPaceOrSaysThatNothingKeepsIt) {

@@ -25,7 +25,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct BenchFlags {
-  std::string model, shape, report;
+  std::string model, shape, report, trace;
   std::vector<std::string> on;  // devices whose roofs the report shows as well
   std::vector<std::int64_t> prompts{512}, generated{128}, depths{0}, batches{1};
   std::int32_t repetitions = 5;
@@ -248,16 +248,19 @@ int bench(const BenchFlags& flags) {
   }
   const std::unique_ptr<DeviceSensors> sensors = sensors_of(flags.model_flags.device);
   BenchRun run(*model, flags.kv_dtype, batch, tokens);
+  const auto trace = trace_to(flags.trace, flags.name(), peaks);
   std::optional<PairedPeaks> paired;
   if (flags.paired) paired.emplace(*model);
   std::vector<Row> rows;
   for (const BenchTest& test : tests) {
-    Row row{test, {}, {}, {UtilizationMeter(peaks, model->weights->stored_bytes)}};
+    Row row{test, {}, {}, {UtilizationMeter(peaks, model->weights->stored_bytes), {}, trace.get()}};
     run.warm_up(test);
     for (std::int32_t i = 0; i < flags.repetitions; ++i) {
       const PhaseTotals before = row.meter().totals(row.phase());
       if (paired) paired->measure();
+      const std::int64_t start_ns = TraceWriter::now_ns();
       const double seconds = run.measure(test, row.record);
+      if (trace) trace->add_stretch(row.name(), start_ns, TraceWriter::now_ns());
       if (paired) row.paired.push_back(paired->sample(row.meter(), row.phase(), before));
       row.tokens_per_s.push_back(static_cast<double>(test.batch * test.num_tokens()) / seconds);
       row.clock.add(sensors->read());  // still as it was at work
@@ -265,6 +268,7 @@ int bench(const BenchFlags& flags) {
     std::fprintf(stderr, "%s: %.2f t/s\n", row.name().c_str(), row.mean());
     rows.push_back(std::move(row));
   }
+  if (trace) trace->close();
   const DiagnosedModel explained = diagnosed(*model, flags.kv_dtype);
   if (!flags.report.empty())
     write_file(flags.report, report_of(rows, flags, *model, dtype, explained).html());
@@ -310,6 +314,7 @@ Action declare_bench(Flags& flags) {
   flags.texts("--on", "NAME", "Show this device's roof on the page too: h100, h200, a100, ...", values->on);
   flags.flag("--explain", "Say of each row where the time went, why, and what would change it",
              values->explain);
+  add_trace_flag(flags, values->trace);
   return [values] { return bench(*values); };
 }
 

@@ -62,6 +62,13 @@ void BenchRun::step(BenchRecord* record) {
   if (record == nullptr) return;
   const auto wall = std::chrono::duration_cast<std::chrono::nanoseconds>(end - start);
   record->meter.add_step(counts, {.wall_ns = wall.count(), .gap_ns = 0});
+  if (record->trace) {
+    StepRecord traced;
+    traced.counts = &counts;
+    traced.start_ns = std::chrono::nanoseconds(start.time_since_epoch()).count();
+    traced.wall_ns = wall.count();
+    record->trace->add_step(traced);
+  }
   const DevicePeaks& device = record->meter.peaks();
   const Peaks peaks = device.vendor().bandwidth > 0 ? device.vendor() : device.attainable();
   for (const MeteredStep& each :

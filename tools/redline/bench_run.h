@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/logits.h"
 #include "engine/meter/pictures.h"
+#include "engine/meter/trace.h"
 #include "engine/meter/utilization.h"
 #include "engine/model.h"
 #include "kvcache/kv_cache.h"
@@ -30,6 +31,7 @@ struct BenchTest {
 struct BenchRecord {
   UtilizationMeter meter;
   std::vector<MeteredStep> steps{};  // times after the BenchRun was made
+  TraceWriter* trace = nullptr;      // null: there is none
 };
 
 /// One model and one cache for every row; random tokens. Not thread-safe.

@@ -151,7 +151,7 @@ Action declare_chat(Flags& flags) {
   values->sampling.add_to(flags);
   values->cache.add_to(flags);
   values->model_flags.add_to(flags);
-  flags.text("--trace", "FILE", "Write a Chrome trace of every step (opens in Perfetto)", values->trace);
+  add_trace_flag(flags, values->trace);
   return [values] { return chat(*values); };
 }
 

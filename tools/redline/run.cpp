@@ -163,7 +163,7 @@ Action declare_run(Flags& flags) {
              values->load_session);
   flags.flag("--json", "Print one JSON object instead of text", values->json);
   flags.flag("--explain", "Say where the time went, why, and what would change it", values->explain);
-  flags.text("--trace", "FILE", "Write a Chrome trace of every step (opens in Perfetto)", values->trace);
+  add_trace_flag(flags, values->trace);
   return [values] { return run(*values); };
 }
 

@@ -30,7 +30,7 @@ namespace {
 
 struct ServeFlags {
   std::string model, host = "127.0.0.1", metrics_alias;
-  std::string unix_path, certificate_file, key_file, ledger;
+  std::string unix_path, certificate_file, key_file, ledger, trace;
   std::optional<double> price;
   std::string tool_call_parser = "auto", reasoning_parser = "auto";
   std::vector<std::string> names;
@@ -131,17 +131,23 @@ server::ServiceOptions service_options(const ServeFlags& flags, const TenantRule
 struct LoadedService {
   LoadedService(const ServeFlags& flags, const EngineOptions& engine_options, server::ServiceOptions options,
                 server::ModelServer& http, const server::ModelServer::Progress& progress,
-                std::atomic<bool>& ledger_fails)
+                std::atomic<bool>& ledger_fails, std::unique_ptr<TraceWriter>& trace)
       : model(load_model(flags.model, flags.model_flags, progress)),
         pace([&http](std::function<void()> what) { http.post(std::move(what)); }),
         meter(metered_peaks(*model), model->weights->stored_bytes, steady_ns(), measure_meter_cost()),
-        engine(model, engine_options,
-               [this, step_to_freeze_at = frozen_step()](const StepRecord& step) mutable {
-                 meter.add_step(step);
-                 pace.after_step();
-                 while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
-                   std::this_thread::sleep_for(std::chrono::hours(1));
-               }),
+        tracer((trace = trace_to(flags.trace, options.model_names.front(), meter.peaks())).get()),
+        engine(
+            model, engine_options,
+            [this, step_to_freeze_at = frozen_step()](const StepRecord& step) mutable {
+              meter.add_step(step);
+              if (tracer) tracer->add_step(step);
+              pace.after_step();
+              while (step_to_freeze_at > 0 && --step_to_freeze_at == 0)
+                std::this_thread::sleep_for(std::chrono::hours(1));
+            },
+            [this](const RequestUsage& usage) {
+              if (tracer) tracer->end_request(usage);
+            }),
         service(engine, meter, completed(std::move(options), flags, ledger_fails)),
         watchdog(engine, std::chrono::seconds(flags.watchdog_s), [&http] { http.give_up(); }) {
     warn_of_pace(*model, engine_options);
@@ -187,6 +193,7 @@ struct LoadedService {
   std::shared_ptr<LoadedModel> model;
   server::StepPace pace;
   server::LiveMeter meter;
+  TraceWriter* const tracer;  // null: there is none
   Engine engine;
   server::Service service;
   Watchdog watchdog;
@@ -199,6 +206,7 @@ int serve(const ServeFlags& flags) {
   const EngineOptions engine = engine_options(flags, tenants);
   const std::string& name = options.model_names.front();
   std::atomic<bool> ledger_fails = false;
+  std::unique_ptr<TraceWriter> trace;  // closed once the engine has ended
   auto server = std::make_unique<server::ModelServer>(
       address_of(flags), server::HttpLimits{},
       server::Headers{{"Access-Control-Allow-Origin", flags.cors_origin}},
@@ -209,13 +217,14 @@ int serve(const ServeFlags& flags) {
   const bool ended = server->run(
       [&](const server::ModelServer::Progress& progress) {
         const auto whole =
-            std::make_shared<LoadedService>(flags, engine, options, *server, progress, ledger_fails);
+            std::make_shared<LoadedService>(flags, engine, options, *server, progress, ledger_fails, trace);
         return std::shared_ptr<server::Service>(whole, &whole->service);
       },
       [&] { std::fprintf(stderr, "%s is served at %s\n", name.c_str(), url.c_str()); });
   if (!ended) std::_Exit(kExitDone);  // while it was being loaded, which cannot be broken off
   signals.set_action({});
   server.reset();  // with the service, whose last accounts are written now
+  if (trace) trace->close();
   if (ledger_fails)
     throw std::runtime_error(flags.ledger + ": the accounts of the last calls were not written");
   return kExitDone;
@@ -242,6 +251,7 @@ Action declare_serve(Flags& flags) {
   values->tenants.add_limits_to(flags);
   flags.text("--ledger", "FILE", "Keep account of every call in this file, for `redline report`",
              values->ledger);
+  add_trace_flag(flags, values->trace);
   flags.number("--price", "Of the device's hour: answers then tell what they cost", values->price, 0, 1e9);
   flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM", values->drain_timeout_s,
                0);

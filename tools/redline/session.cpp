@@ -73,19 +73,34 @@ void warn_of_pace(LoadedModel& model, const EngineOptions& options) {
                  format_duration(forecast.least_s()).c_str());
 }
 
+std::unique_ptr<TraceWriter> trace_to(const std::string& path, const std::string& model_name,
+                                      const DevicePeaks& peaks) {
+  if (path.empty()) return nullptr;
+  return std::make_unique<TraceWriter>(path, "redline " + model_name, peaks);
+}
+
+void add_trace_flag(Flags& flags, std::string& path) {
+  flags.text("--trace", "FILE",
+             "Write a Chrome trace of steps, requests, cache and waterfall (opens in Perfetto)", path);
+}
+
 Session::Session(std::shared_ptr<LoadedModel> model, const EngineOptions& options,
                  const std::string& trace_path, std::unique_ptr<DeviceSensors> sensors)
     : meter_(metered_peaks(*model), model->weights->stored_bytes),
       diagnosed_(diagnosed(*model, options.kv_dtype)),
       sensors_(std::move(sensors)),
-      engine_(std::move(model), options, [this](const StepRecord& step) { observe(step); }) {
-  if (!trace_path.empty()) trace_.emplace(trace_path, "redline " + this->model().config.name);
-}
+      trace_(trace_to(trace_path, model->config.name, meter_.peaks())),
+      engine_(
+          std::move(model), options, [this](const StepRecord& step) { observe(step); },
+          [this](const RequestUsage& usage) {
+            const std::lock_guard lock(mutex_);
+            if (trace_) trace_->end_request(usage);
+          }) {}
 
 void Session::observe(const StepRecord& step) {
   const std::lock_guard lock(mutex_);
   meter_.add_step(step);
-  if (trace_) trace_->add_step(*step.counts, step.start_ns, step.wall_ns, step.gap_ns);
+  if (trace_) trace_->add_step(step);
 }
 
 Reply Session::answer(Request request, const std::function<void(std::string_view)>& on_text) {

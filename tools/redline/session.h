@@ -35,6 +35,12 @@ DevicePeaks metered_peaks(LoadedModel& model);
 /// Says on stderr where `options` ask for a pace that not even one sequence keeps, the device at its peaks.
 void warn_of_pace(LoadedModel& model, const EngineOptions& options);
 
+/// Writes a Chrome trace to `path`; null where that is empty.
+std::unique_ptr<TraceWriter> trace_to(const std::string& path, const std::string& model_name,
+                                      const DevicePeaks& peaks);
+/// --trace FILE
+void add_trace_flag(Flags& flags, std::string& path);
+
 /// What one answer was and cost.
 struct Reply {
   std::string text;
@@ -80,7 +86,7 @@ class Session {
   const DiagnosedModel diagnosed_;
   const std::unique_ptr<DeviceSensors> sensors_;
   MeanClock clock_;
-  std::optional<TraceWriter> trace_;
+  std::unique_ptr<TraceWriter> trace_;
   Engine engine_;  // last: its thread ends before what it writes to
 };
 
