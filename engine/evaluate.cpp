@@ -27,6 +27,8 @@ void for_each_logits(LoadedModel& model, std::span<const std::int32_t> tokens, c
   Model transformer(model.config, *model.weights, size.max_context);
   const auto vocab_size = static_cast<std::size_t>(model.config.vocab_size);
   Logits logits(model.config.vocab_size);
+  transformer.reserve(*model.ops, std::min<std::int64_t>(options.chunk_tokens, std::ssize(tokens)),
+                      size.max_context);
 
   for (std::size_t done = 0; done < tokens.size();) {
     const auto num_new =

@@ -98,7 +98,7 @@ void CudaOps::download(void* to, const void* from, std::size_t bytes) {
 // --- weights ---
 
 std::int64_t CudaOps::packed_bytes(DType dtype, std::int64_t rows, std::int64_t cols) const {
-  return weight_arrays_bytes(stored_dtype(dtype, options_.activation_dtype), rows, cols);
+  return weight_layout(stored_dtype(dtype, options_.activation_dtype), rows, cols).num_bytes;
 }
 
 PackedMatrix CudaOps::pack(const MatrixSource& source) {
@@ -110,7 +110,7 @@ PackedMatrix CudaOps::pack(const MatrixSource& source) {
   view.panel_rows = 1;
   view.type_bytes =
       source.rows * std::min(row_bytes(source.dtype, source.cols), row_bytes(view.dtype, source.cols));
-  view.stored_bytes = weight_arrays_bytes(view.dtype, source.rows, source.cols);
+  view.stored_bytes = weight_layout(view.dtype, source.rows, source.cols).num_bytes;
   packed.storage = allocate_device(static_cast<std::size_t>(view.stored_bytes), "weights");
   view.data = packed.storage.data();
   weight_upload_.store(source, view);
@@ -131,17 +131,20 @@ PackedMatrix CudaOps::pack_gate_up(const MatrixSource& gate, const MatrixSource&
 
 void CudaOps::unpack_row(const WeightView& weight, std::int64_t row, float* out) const {
   REDLINE_CHECK(row >= 0 && row < weight.rows, "a row of the matrix");
-  const WeightArrays arrays = weight_arrays(weight);
-  const std::int64_t quant_bytes = quant_row_bytes(weight.dtype, weight.cols);
-  const std::int64_t scale_bytes = scale_row_bytes(weight.dtype, weight.cols);
-  std::vector<std::byte> quants(static_cast<std::size_t>(quant_bytes));
-  dev::copy_to_host(quants.data(), arrays.quants + row * quant_bytes, quants.size());
-  if (scale_bytes > 0) {
-    std::vector<std::byte> scales(static_cast<std::size_t>(scale_bytes));
-    dev::copy_to_host(scales.data(), arrays.scales + row * scale_bytes, scales.size());
-    quants = joined_blocks(weight.dtype, quants, scales);
+  const WeightLayout layout = weight_layout(weight.dtype, weight.rows, weight.cols);
+  const auto bytes = array_row_bytes(weight.dtype, weight.cols);
+  std::vector<std::byte> arrays(static_cast<std::size_t>(row_bytes(weight.dtype, weight.cols)));
+  PerWeightArray<const std::byte*> parts{};
+  std::byte* next = arrays.data();
+  for (std::size_t a = 0; a < bytes.size(); next += bytes[a++]) {
+    if (bytes[a] == 0) continue;
+    dev::copy_to_host(next, weight.data + layout.offsets[a] + row * bytes[a],
+                      static_cast<std::size_t>(bytes[a]));
+    parts[a] = next;
   }
-  dequantize_row(weight.dtype, quants.data(), weight.cols, out);
+  std::vector<std::byte> blocks = arrays;
+  if (is_quantized(weight.dtype)) join_row(weight.dtype, parts, weight.cols, blocks.data());
+  dequantize_row(weight.dtype, blocks.data(), weight.cols, out);
 }
 
 // --- a step ---

@@ -33,7 +33,9 @@ struct SkinnyShape {
   static constexpr int kTokens = 8 * kTokenTiles;
   static constexpr int kCols = kChunks * kChunkColumns<kType>;
   static constexpr int kGroups = kCols / kGroup;
-  static constexpr int kWeightBytes = kChunks * kRows * 64;
+  static constexpr int kQuantBytes = kChunks * kRows * 64;
+  static constexpr int kHighBytes = kType == DType::kQ6_K ? kRows * 32 : 0;
+  static constexpr int kWeightBytes = kQuantBytes + kHighBytes;
   static constexpr int kSlotBytes = kWeightBytes + kGroups * kTokens * 64;
   static constexpr int kBlocks =
       !kIsQuantized<kType> || kTokenTiles == 2 ? 2 : 1;  // a multiprocessor: as registers allow
@@ -79,6 +81,17 @@ DEV_INLINE void copy_stage(const SkinnyArgs<Out>& args, const StageCursor& stage
     dev::cp_async_16_zfill(slot + (chunk * Shape::kRows + row) * 64 + piece * 16,
                            linear.weight.quants + element * 64 / kChunkColumns<kType>, col < k);
   }
+  if constexpr (Shape::kHighBytes > 0) {
+#pragma unroll 1
+    for (int i = thread_index(); i < Shape::kRows * 2; i += kSkinnyThreads) {
+      const int row = i / 2, piece = i % 2;
+      const std::int64_t source =
+          weight_row<kEpilogue>(first_tile + row / kTileRows, row % kTileRows, args.n_cols);
+      const std::int64_t element = source * k + (first_col < k ? first_col : 0);
+      dev::cp_async_16_zfill(slot + Shape::kQuantBytes + row * 32 + piece * 16,
+                             linear.weight.high + element / 4 + piece * 16, first_col < k);
+    }
+  }
   std::byte* const x_slot = slot + Shape::kWeightBytes;
   const int first_token = stage.tile % args.token_tiles * Shape::kTokens;
 #pragma unroll 1
@@ -108,9 +121,10 @@ DEV_INLINE uint4 shared_x_fragment(const std::byte* group, int token) {
   }
 }
 
-/// The scales of a lane's group of its rows in one stage, as stored: rows g and g + 8 of each tile of a warp.
+/// A lane's words of the scales of its rows in one stage, as stored: rows g and g + 8 of each tile of a warp.
 template <int kWarpTiles>
 struct StageScales {
+  bool odd = false;  // whether the stage is the second half of 256 columns
   std::uint32_t of[kWarpTiles][2];
 };
 
@@ -121,6 +135,7 @@ DEV_INLINE auto load_scales(const SkinnyArgs<Out>& args, const StageCursor& stag
   if constexpr (kIsQuantized<kType>) {
     const WeightArrays& weight = args.linear.weight;
     const int col = stage.step * Shape::kCols + lane_index() % 4 * (Shape::kCols / 4);
+    scales.odd = stage.step % 2 == 1;
     if (!exists || col >= weight.cols) return scales;
     const int tile = stage.tile / args.token_tiles * Shape::kTiles + warp_index() * Shape::kWarpTiles;
 #pragma unroll
@@ -128,11 +143,7 @@ DEV_INLINE auto load_scales(const SkinnyArgs<Out>& args, const StageCursor& stag
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const std::int64_t row = weight_row<kEpilogue>(tile + i, lane_index() / 4 + 8 * half, args.n_cols);
-        const std::int64_t group = (row * weight.cols + col) / kGroup;
-        if constexpr (kType == DType::kQ4_1)
-          scales.of[i][half] = reinterpret_cast<const std::uint32_t*>(weight.scales)[group];
-        else
-          scales.of[i][half] = reinterpret_cast<const std::uint16_t*>(weight.scales)[group];
+        scales.of[i][half] = load_scale_word<kType>(weight, row * weight.cols + col);
       }
   }
   return scales;
@@ -140,10 +151,14 @@ DEV_INLINE auto load_scales(const SkinnyArgs<Out>& args, const StageCursor& stag
 
 // Moves the next group's words to the front, where index 0 finds them: registers cannot be indexed.
 template <DType kType>
-DEV_INLINE void next_group(std::uint32_t (&words)[4]) {
+DEV_INLINE void next_group(RowWords<kType>& words) {
   constexpr int kWords = kType == DType::kQ8_0 ? 2 : 1;  // of a group
 #pragma unroll
-  for (int i = 0; i + kWords < 4; ++i) words[i] = words[i + kWords];
+  for (int i = 0; i + kWords < 4; ++i) words.of[i] = words.of[i + kWords];
+  if constexpr (kType == DType::kQ6_K) {
+    words.high[0] = words.high[0] >> 16 | words.high[1] << 16;
+    words.high[1] >>= 16;
+  }
 }
 
 template <DType kType, int kTokenTiles, int kWarpTiles>
@@ -154,13 +169,19 @@ DEV_INLINE void multiply_stage(float (&sum)[kWarpTiles][kTokenTiles][4], const s
   const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
   for (int chunk = 0; chunk < Shape::kChunks; ++chunk) {
-    std::uint32_t words[kWarpTiles][2][4];
+    RowWords<kType> words[kWarpTiles][2];
+    ChunkScales<kType> chunk_scales[kWarpTiles][2];
 #pragma unroll
     for (int i = 0; i < kWarpTiles; ++i)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = (warp_index() * kWarpTiles + i) * kTileRows + g + 8 * half;
-        exchange<kType>(dev::ld_v4(slot + (chunk * Shape::kRows + row) * 64 + t * 16), words[i][half]);
+        exchange<kType>(dev::ld_v4(slot + (chunk * Shape::kRows + row) * 64 + t * 16), words[i][half].of);
+        chunk_scales[i][half] = exchange_scales<kType>(scales.of[i][half], scales.odd);
+        if constexpr (kType == DType::kQ6_K) {
+          const uint2 high = load_8_bytes(slot + Shape::kQuantBytes + row * 32 + t * 8);
+          words[i][half].high[0] = high.x, words[i][half].high[1] = high.y;
+        }
       }
 #pragma unroll 1
     for (int j = 0; j < kGroups; ++j) {  // rolled: what is unpacked ahead would spill
@@ -170,10 +191,9 @@ DEV_INLINE void multiply_stage(float (&sum)[kWarpTiles][kTokenTiles][4], const s
       for (int i = 0; i < kWarpTiles; ++i) {
         rows[i] = row_fragment<kType>(words[i][0], words[i][1], 0);
         if constexpr (kIsQuantized<kType>) {
-          const int owner = 4 * g + j * (4 / kGroups);  // the lane that loaded the group's scales
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            scale[i][half] = unpack_f16x2(__shfl_sync(kAllLanes, scales.of[i][half], owner));
+            scale[i][half] = group_scales<kType>(chunk_scales[i][half], j);
             next_group<kType>(words[i][half]);
           }
         }

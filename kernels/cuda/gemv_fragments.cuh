@@ -8,11 +8,12 @@
 //   F16:  the same, after each element is split into two bf16: its leading 8 bits, and the rest.
 //   Q8_0: a chunk is two groups; lanes t and t ^ 2 exchange halves, so that a lane holds 8 bytes of each.
 //   Q4:   a chunk is four groups, one a lane; the four lanes transpose their words, so that a lane holds
-//         8 nibbles of each.
-// Then a fragment never mixes groups, and a group's product is scaled in f32 after its two mma.
+//         8 nibbles of each. Q6_K's high bits lie so that a lane loads its own.
+// Then a fragment never mixes groups, and a group's product is scaled in f32 after its two mma; of Q6_K,
+// whose scales are for 16 columns, after each.
 //
-// Numerics: integers widen to bf16 exactly; products are exact; sums are f32. Q4_1's minimum multiplies the
-// sum of x over the group, an mma with ones.
+// Numerics: integers widen to bf16 exactly; products are exact; sums are f32. A minimum multiplies the sum of
+// x over the group, an mma with ones.
 #pragma once
 
 #include "kernels/cuda/linear_args.cuh"
@@ -27,12 +28,25 @@ inline constexpr int kChunkColumns = !kIsQuantized<kType>    ? 32
                                      : kType == DType::kQ8_0 ? 64
                                                              : 128;
 
+/// A lane's share of a chunk's high bits: of group j the half word j.
+template <DType kType>
+struct HighBits {};
+template <>
+struct HighBits<DType::kQ6_K> {
+  std::uint32_t high[2];
+};
+/// A lane's share of a row's chunk: words [4 / n j, 4 / n (j + 1)) are of group j of the chunk's n.
+template <DType kType>
+struct RowWords : HighBits<kType> {
+  std::uint32_t of[4];
+};
+
 // After this, words [4 / n j, 4 / n (j + 1)) of `words` are the lane's of group j of the chunk's n.
 template <DType kType>
 DEV_INLINE void exchange(const uint4& quants, std::uint32_t (&words)[4]) {
   const bool odd = lane_index() & 1, upper = lane_index() & 2;
   words[0] = quants.x, words[1] = quants.y, words[2] = quants.z, words[3] = quants.w;
-  if constexpr (kType == DType::kQ4_0 || kType == DType::kQ4_1) {
+  if constexpr (has_nibbles(kType)) {
     // Transposes 2 x 2 blocks of words between neighbours.
     const std::uint32_t even_pair = __shfl_xor_sync(kAllLanes, odd ? words[0] : words[1], 1);
     const std::uint32_t odd_pair = __shfl_xor_sync(kAllLanes, odd ? words[2] : words[3], 1);
@@ -59,26 +73,34 @@ DEV_INLINE void widen_bytes(std::uint32_t bytes, std::uint32_t& low, std::uint32
   high = __byte_perm(f[2], f[3], 0x7632);
 }
 
-// The nibbles at bits [0, 4) and [16, 20) of `word` to a bf16 pair, less `zero`: 0x4300 | q is 128 + q.
+// The nibbles at bits [0, 4) and [16, 20) of `word`, and what `high` holds above them, to a bf16 pair, less
+// `zero`: 0x4300 | q is 128 + q.
 template <int kZero>
-DEV_INLINE std::uint32_t widen_nibbles(std::uint32_t word) {
-  const std::uint32_t biased = (word & 0x000f000fu) | 0x43004300u;
+DEV_INLINE std::uint32_t widen_nibbles(std::uint32_t word, std::uint32_t high = 0) {
+  const std::uint32_t biased = (word & 0x000f000fu) | (high & 0x00300030u) | 0x43004300u;
   return bits_as<std::uint32_t>(
       __hsub2(bits_as<__nv_bfloat162>(biased), __float2bfloat162_rn(128.0f + kZero)));
 }
 
 // The bf16 pairs of group j: columns c, c + 1; c + 2, c + 3; then two more, where x_fragment() finds them.
 template <DType kType>
-DEV_INLINE void widen(const std::uint32_t (&words)[4], int j, std::uint32_t (&pairs)[4]) {
+DEV_INLINE void widen(const RowWords<kType>& words, int j, std::uint32_t (&pairs)[4]) {
   if constexpr (kType == DType::kBF16) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) pairs[i] = words[i];
+    for (int i = 0; i < 4; ++i) pairs[i] = words.of[i];
   } else if constexpr (kType == DType::kQ8_0) {
-    widen_bytes(words[2 * j], pairs[0], pairs[1]);
-    widen_bytes(words[2 * j + 1], pairs[2], pairs[3]);
+    widen_bytes(words.of[2 * j], pairs[0], pairs[1]);
+    widen_bytes(words.of[2 * j + 1], pairs[2], pairs[3]);
+  } else if constexpr (kType == DType::kQ6_K) {
+    const std::uint32_t low = __byte_perm(words.of[j], 0, 0x4140), high = __byte_perm(words.of[j], 0, 0x4342);
+    const std::uint32_t bits = __byte_perm(words.high[j / 2], 0, j % 2 == 0 ? 0x4140 : 0x4342);
+    pairs[0] = widen_nibbles<32>(low, bits << 4);
+    pairs[1] = widen_nibbles<32>(high, bits << 2);
+    pairs[2] = widen_nibbles<32>(low >> 4, bits);
+    pairs[3] = widen_nibbles<32>(high >> 4, bits >> 2);
   } else {
     constexpr int kZero = kType == DType::kQ4_0 ? 8 : 0;
-    const std::uint32_t low = __byte_perm(words[j], 0, 0x4140), high = __byte_perm(words[j], 0, 0x4342);
+    const std::uint32_t low = __byte_perm(words.of[j], 0, 0x4140), high = __byte_perm(words.of[j], 0, 0x4342);
     pairs[0] = widen_nibbles<kZero>(low);
     pairs[1] = widen_nibbles<kZero>(high);
     pairs[2] = widen_nibbles<kZero>(low >> 4);
@@ -131,14 +153,13 @@ struct RowFragment {
 };
 /// Group j of a chunk: `low` and `high` are the exchanged words of the lane's rows.
 template <DType kType>
-DEV_INLINE RowFragment<kType> row_fragment(const std::uint32_t (&low)[4], const std::uint32_t (&high)[4],
-                                           int j) {
+DEV_INLINE RowFragment<kType> row_fragment(const RowWords<kType>& low, const RowWords<kType>& high, int j) {
   RowFragment<kType> rows;
   if constexpr (kType == DType::kF16) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      split_f16x2(low[i], rows.low[0][i], rows.low[1][i]);
-      split_f16x2(high[i], rows.high[0][i], rows.high[1][i]);
+      split_f16x2(low.of[i], rows.low[0][i], rows.low[1][i]);
+      split_f16x2(high.of[i], rows.high[0][i], rows.high[1][i]);
     }
   } else {
     widen<kType>(low, j, rows.low[0]);
@@ -147,8 +168,8 @@ DEV_INLINE RowFragment<kType> row_fragment(const std::uint32_t (&low)[4], const 
   return rows;
 }
 
-/// 8 tokens' elements of a group as a lane multiplies them, lane (g, t) those of token g. For Q4_1 also their
-/// sums over the group, laid out as products are.
+/// 8 tokens' elements of a group as a lane multiplies them, lane (g, t) those of token g. Where there are
+/// minima also their sums over the group, laid out as products are.
 struct TokenFragment {
   uint4 x;
   float sums[4];
@@ -156,30 +177,88 @@ struct TokenFragment {
 template <DType kType>
 DEV_INLINE TokenFragment token_fragment(const uint4& x) {
   TokenFragment tokens{x, {}};
-  if constexpr (kType == DType::kQ4_1) {
+  if constexpr (has_minimum(kType)) {
     constexpr std::uint32_t kOnes[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
     multiply_group(tokens.sums, kOnes, kOnes, x);
   }
   return tokens;
 }
 
-/// sum += rows times tokens over a group whose d, or d and m, are `scales`: of row g, of row g + 8. Elements:
-/// (row g, tokens 2 t and 2 t + 1), then row g + 8. Only quantised types read scales.
+/// sum += rows times tokens over a group whose scale and minimum, or two scales, are `scales`: of row g, of
+/// row g + 8. Elements: (row g, tokens 2 t and 2 t + 1), then row g + 8. Only quantised types read scales.
 template <DType kType>
 DEV_INLINE void add_product(float (&sum)[4], const RowFragment<kType>& rows, const TokenFragment& tokens,
                             const float2 (&scales)[2]) {
-  if constexpr (kIsQuantized<kType>) {
+  if constexpr (kType == DType::kQ6_K) {
+    const auto& low = rows.low[0];
+    const auto& high = rows.high[0];
+    float first[4] = {}, second[4] = {};
+    dev::mma_bf16_16816(first, {low[0], high[0], low[1], high[1]}, tokens.x.x, tokens.x.y);
+    dev::mma_bf16_16816(second, {low[2], high[2], low[3], high[3]}, tokens.x.z, tokens.x.w);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) sum[e] += scales[e / 2].x * first[e] + scales[e / 2].y * second[e];
+  } else if constexpr (kIsQuantized<kType>) {
     float product[4] = {};
     multiply_group(product, rows.low[0], rows.high[0], tokens.x);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       sum[e] += scales[e / 2].x * product[e];
-      if constexpr (kType == DType::kQ4_1) sum[e] += scales[e / 2].y * tokens.sums[e];
+      if constexpr (has_minimum(kType)) sum[e] += scales[e / 2].y * tokens.sums[e];
     }
   } else {
 #pragma unroll
     for (int part = 0; part < RowFragment<kType>::kParts; ++part)
       multiply_group(sum, rows.low[part], rows.high[part], tokens.x);
+  }
+}
+
+/// A lane's word of the scales of a row's chunk that holds its own group, whose first column is element
+/// `element` of the matrix.
+template <DType kType>
+DEV_INLINE std::uint32_t load_scale_word(const WeightArrays& weight, std::int64_t element) {
+  const std::int64_t group = element / kGroup, super_group = element / kSuperGroup;
+  if constexpr (kType == DType::kQ4_1) {
+    return reinterpret_cast<const std::uint32_t*>(weight.scales)[group];
+  } else if constexpr (kType == DType::kQ4_K) {
+    return reinterpret_cast<const std::uint32_t*>(weight.scales)[4 * super_group + lane_index() % 4];
+  } else if constexpr (kType == DType::kQ6_K) {
+    const std::uint32_t d = reinterpret_cast<const std::uint16_t*>(weight.supers)[super_group];
+    return reinterpret_cast<const std::uint16_t*>(weight.scales)[group] | d << 16;
+  } else {
+    return reinterpret_cast<const std::uint16_t*>(weight.scales)[group];
+  }
+}
+
+/// The scales of a row's chunk, once lanes have exchanged what they share.
+template <DType kType>
+struct ChunkScales {
+  std::uint32_t words[kType == DType::kQ4_K ? 3 : 1];
+};
+/// `odd`: whether the chunk is the second half of 256 columns.
+template <DType kType>
+DEV_INLINE ChunkScales<kType> exchange_scales(std::uint32_t word, bool odd) {
+  if constexpr (kType == DType::kQ4_K) {
+    const int lane = lane_index() / 4 * 4;
+    const std::uint32_t high = __shfl_sync(kAllLanes, word, lane + 3);
+    return {{__shfl_sync(kAllLanes, word, lane), __shfl_sync(kAllLanes, word, lane + (odd ? 2 : 1)),
+             odd ? high >> 16 : high}};
+  } else {
+    return {{word}};
+  }
+}
+/// Of group j: scale and minimum, or Q6_K's two scales.
+template <DType kType>
+DEV_INLINE float2 group_scales(const ChunkScales<kType>& scales, int j) {
+  if constexpr (kType == DType::kQ4_K) {
+    return q4_k_scales(scales.words[0], scales.words[1], scales.words[2], j);
+  } else {
+    constexpr int kGroups = kChunkColumns<kType> / kGroup;
+    const int owner = lane_index() / 4 * 4 + j * (4 / kGroups);  // the lane that loaded the group's
+    const std::uint32_t word = __shfl_sync(kAllLanes, scales.words[0], owner);
+    if constexpr (kType != DType::kQ6_K) return unpack_f16x2(word);
+    const float d = unpack_f16x2(word).y;
+    return make_float2(d * static_cast<float>(static_cast<std::int8_t>(word)),
+                       d * static_cast<float>(static_cast<std::int8_t>(word >> 8)));
   }
 }
 

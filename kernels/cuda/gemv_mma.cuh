@@ -19,28 +19,28 @@ namespace redline::cuda {
 inline constexpr int kGemvWarps = 8;
 inline constexpr int kGemvMaxTokens = 16;
 
-/// A lane's share of a chunk of one row: 16 bytes, and the scale of the group that they belong to (f16, or
-/// f16 d and m).
-struct RowChunk {
+/// A lane's share of a chunk of one row: 16 bytes, their high bits, and a word of its scales.
+template <DType kType>
+struct RowChunk : HighBits<kType> {
   uint4 quants;
   std::uint32_t scale;
 };
 
 // Columns [col, ...) of `row`; zeros past the end of the row.
 template <DType kType>
-DEV_INLINE RowChunk load_chunk(const WeightArrays& weight, std::int64_t row, std::int64_t col) {
-  RowChunk chunk{make_uint4(0, 0, 0, 0), 0};
+DEV_INLINE RowChunk<kType> load_chunk(const WeightArrays& weight, std::int64_t row, std::int64_t col) {
+  RowChunk<kType> chunk{};
   if (col >= weight.cols) return chunk;
   const std::int64_t element = row * weight.cols + col;
   if constexpr (!kIsQuantized<kType>) {
     chunk.quants = dev::ld_nc_v4(weight.quants + 2 * element);
   } else {
     chunk.quants = dev::ld_nc_v4(weight.quants + (kType == DType::kQ8_0 ? element : element / 2));
-    const std::int64_t group = element / kGroup;
-    if constexpr (kType == DType::kQ4_1)
-      chunk.scale = reinterpret_cast<const std::uint32_t*>(weight.scales)[group];
-    else
-      chunk.scale = reinterpret_cast<const std::uint16_t*>(weight.scales)[group];
+    chunk.scale = load_scale_word<kType>(weight, element);
+    if constexpr (kType == DType::kQ6_K) {
+      const uint2 high = load_8_bytes(weight.high + element / 128 * 32 + lane_index() % 4 * 8);
+      chunk.high[0] = high.x, chunk.high[1] = high.y;
+    }
   }
   return chunk;
 }
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
   float sum[kTiles][kTokenTiles][4] = {};
   for (std::int64_t first = std::int64_t{warp_index()} * kChunkCols; first < k;
        first += kUnroll * kGemvWarps * kChunkCols) {
-    RowChunk chunks[kUnroll][kTiles][2];
+    RowChunk<kType> chunks[kUnroll][kTiles][2];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u)
 #pragma unroll
@@ -84,11 +84,18 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const std::int64_t col = first + u * kGemvWarps * kChunkCols;
-      std::uint32_t words[kTiles][2][4];
+      RowWords<kType> words[kTiles][2];
+      ChunkScales<kType> chunk_scales[kTiles][2];
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
-        for (int half = 0; half < 2; ++half) exchange<kType>(chunks[u][tile][half].quants, words[tile][half]);
+        for (int half = 0; half < 2; ++half) {
+          const RowChunk<kType>& chunk = chunks[u][tile][half];
+          exchange<kType>(chunk.quants, words[tile][half].of);
+          chunk_scales[tile][half] = exchange_scales<kType>(chunk.scale, warp_index() % 2 == 1);
+          if constexpr (kType == DType::kQ6_K)
+            words[tile][half].high[0] = chunk.high[0], words[tile][half].high[1] = chunk.high[1];
+        }
 #pragma unroll
       for (int j = 0; j < kGroups; ++j) {
         TokenFragment tokens[kTokenTiles];
@@ -99,10 +106,9 @@ __global__ void __launch_bounds__(kGemvWarps* kWarpSize, 2)
         for (int tile = 0; tile < kTiles; ++tile) {
           float2 scales[2] = {};
           if constexpr (kIsQuantized<kType>) {
-            const int owner = 4 * g + j * (4 / kGroups);  // the lane that loaded the group's scales
 #pragma unroll
             for (int half = 0; half < 2; ++half)
-              scales[half] = unpack_f16x2(__shfl_sync(kAllLanes, chunks[u][tile][half].scale, owner));
+              scales[half] = group_scales<kType>(chunk_scales[tile][half], j);
           }
           const RowFragment<kType> fragment = row_fragment<kType>(words[tile][0], words[tile][1], j);
 #pragma unroll
@@ -160,9 +166,11 @@ inline void launch_gemv_mma(const LinearArgs<bf16, Out>& args, dev::stream_t str
     else
       launch(gemv_mma_kernel<kType, kEpilogue, 2, 2, 2, Out>, 2);
   } else if (args.num_tokens <= 8) {  // what is unpacked fills the registers
-    launch(gemv_mma_kernel<kType, kEpilogue, 1, 4, 1, Out>, 1);
+    constexpr int kUnroll = kType == DType::kQ6_K ? 2 : kType == DType::kQ4_K ? 3 : 4;
+    launch(gemv_mma_kernel<kType, kEpilogue, 1, kUnroll, 1, Out>, 1);
   } else {
-    launch(gemv_mma_kernel < kType, kEpilogue, 1, kType == DType::kQ4_1 ? 1 : 2, 2, Out >, 1);
+    constexpr int kUnroll = has_minimum(kType) || kType == DType::kQ6_K ? 1 : 2;
+    launch(gemv_mma_kernel<kType, kEpilogue, 1, kUnroll, 2, Out>, 1);
   }
 }
 

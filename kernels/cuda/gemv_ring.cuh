@@ -105,13 +105,13 @@ DEV_INLINE void consume_stage(float (&sum)[4], const std::byte* slot, const bf16
     const int chunk = warp_index() + i * kRingConsumers;
     const std::int64_t col = stage_col + chunk * kChunkCols;
     if (col >= k) return;
-    std::uint32_t words[2][4];
+    RowWords<kType> words[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       uint4 quants = make_uint4(0, 0, 0, 0);
       if (col + t * (kChunkCols / 4) < k)
         quants = dev::ld_v4(slot + (g + 8 * half) * kStageRowPitch + chunk * 64 + t * 16);
-      exchange<kType>(quants, words[half]);
+      exchange<kType>(quants, words[half].of);
     }
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
@@ -244,7 +244,7 @@ inline bool fits_gemv_ring(const LinearArgs<A, Out>& args) {
                             : type == DType::kQ4_1 ? k % 128 == 0
                                                    : k % 256 == 0;
   return std::is_same_v<A, bf16> && args.num_tokens <= kRingMaxTokens && type != DType::kF32 &&
-         whole_copies && vectors_fit(args.x, args.x_stride);
+         type != DType::kQ4_K && type != DType::kQ6_K && whole_copies && vectors_fit(args.x, args.x_stride);
 }
 
 /// Elements of SplitWorkspace::sums for so many blocks.
@@ -285,7 +285,7 @@ inline void gemv_ring(const LinearArgs<bf16, Out>& args, const SplitWorkspace& w
   if (args.num_tokens == 0 || args.weight.rows == 0) return;
   with_dtype(args.weight.dtype, [&](auto tag) {
     constexpr DType kType = decltype(tag)::value;
-    if constexpr (kType != DType::kF32)
+    if constexpr (kType != DType::kF32 && kType != DType::kQ4_K && kType != DType::kQ6_K)
       launch_gemv_ring<kType, kEpilogue>(args, workspace, num_blocks, stream);
   });
 }

@@ -10,6 +10,7 @@
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cuda/device_batch.h"
 #include "kernels/cuda/handles.h"
+#include "kernels/cuda/weight_layout.h"
 #include "kernels/ops.h"
 
 namespace redline::cuda {
@@ -17,20 +18,13 @@ namespace redline::cuda {
 /// What matrices of `dtype` are stored as on the device: the quantised types that kernels read as they are,
 /// all others as `activation_dtype`.
 constexpr DType stored_dtype(DType dtype, DType activation_dtype) {
-  return dtype == DType::kQ8_0 || dtype == DType::kQ4_0 || dtype == DType::kQ4_1 ? dtype : activation_dtype;
+  return is_read_packed(dtype) ? dtype : activation_dtype;
 }
 
-/// Bytes of a row's quants (or elements) and of its scales, as WeightArrays lays them out.
-std::int64_t quant_row_bytes(DType dtype, std::int64_t cols);
-std::int64_t scale_row_bytes(DType dtype, std::int64_t cols);
-
-/// A packed matrix as kernels take it: quants first, then scales from the next multiple of 256 bytes on.
-WeightArrays weight_arrays(const WeightView& weight);
-/// One row's quants and scales as the row of blocks that they were split from.
-std::vector<std::byte> joined_blocks(DType dtype, std::span<const std::byte> quants,
-                                     std::span<const std::byte> scales);
-/// Bytes of both arrays.
-std::int64_t weight_arrays_bytes(DType dtype, std::int64_t rows, std::int64_t cols);
+/// A packed matrix as kernels take it.
+inline WeightArrays weight_arrays(const WeightView& weight) {
+  return weight_arrays_at(weight.data, weight.dtype, weight.rows, weight.cols);
+}
 
 /// Converts rows on the host's threads into two pinned buffers by turns, so that conversion and copy overlap.
 class WeightUpload {
@@ -50,7 +44,7 @@ class WeightUpload {
     Buffer pinned;
     Event copied;
   };
-  void store_rows(const MatrixSource& source, const WeightArrays& to, std::int64_t first, std::int64_t count,
+  void store_rows(const MatrixSource& source, const WeightView& to, std::int64_t first, std::int64_t count,
                   Turn& turn);
 
   ThreadPool& pool_;

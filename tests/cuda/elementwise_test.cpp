@@ -16,8 +16,8 @@ TYPED_TEST_SUITE(ElementwiseKernels, Activations);
 TEST(UnpackRowsKernel, EmbedsTokensOfEveryType) {
   Random random(1);
   for (const DType dtype : kAllTypes)
-    for (const int cols : {32, 96, 576, 6, 33}) {
-      if (is_quantized(dtype) && cols % 32 != 0) continue;
+    for (const int cols : {32, 96, 576, 768, 6, 33}) {
+      if (cols % traits(dtype).block_elements != 0) continue;
       SCOPED_TRACE(testing::Message() << name(dtype) << ", cols " << cols);
       WeightsUnderTest table(dtype, 11, cols, random);
       const std::vector<std::int32_t> ids = {10, 0, 3, 3, 7};
@@ -37,14 +37,37 @@ TYPED_TEST(ElementwiseKernels, DequantizeARangeOfRows) {
   Random random(2);
   for (const DType dtype : kAllTypes) {
     SCOPED_TRACE(name(dtype));
-    WeightsUnderTest weight(dtype, 9, 160, random);
-    dev::Buffer<TypeParam> out(4 * 160);
+    const int cols = fitting_columns(dtype, 160);
+    WeightsUnderTest weight(dtype, 9, cols, random);
+    dev::Buffer<TypeParam> out(static_cast<std::size_t>(4 * cols));
     dequantize(out.get(), weight.arrays(), 3, 4, {});
     dequantize(out.get(), weight.arrays(), 9, 0, {});
     const std::vector<TypeParam> got = download(out);
     for (std::size_t i = 0; i < got.size(); ++i)
       expect_close(to_double(got[i]), weight.row(3)[i], 1e-6, rounding<TypeParam>(),
                    static_cast<std::int64_t>(i));
+  }
+}
+
+TEST(WeightLayout, GivesBlocksBackBitForBit) {
+  Random random(3);
+  const int cols = 1024;
+  for (const DType dtype : kAllTypes) {
+    if (!is_quantized(dtype)) continue;
+    SCOPED_TRACE(name(dtype));
+    std::vector<std::byte> row(static_cast<std::size_t>(row_bytes(dtype, cols)));
+    for (std::byte& byte : row) byte = static_cast<std::byte>(random.below(256));
+    const auto bytes = array_row_bytes(dtype, cols);
+    std::vector<std::byte> arrays(row.size()), again(row.size());
+    PerWeightArray<std::byte*> to{};
+    PerWeightArray<const std::byte*> from{};
+    std::byte* next = arrays.data();
+    for (std::size_t a = 0; a < to.size(); next += bytes[a++])
+      if (bytes[a] > 0) from[a] = to[a] = next;
+    EXPECT_EQ(next, arrays.data() + arrays.size()) << "no byte more than the blocks hold";
+    split_row(dtype, row.data(), cols, to);
+    join_row(dtype, from, cols, again.data());
+    EXPECT_EQ(again, row);
   }
 }
 

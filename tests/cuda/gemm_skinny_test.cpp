@@ -26,16 +26,17 @@ class GemmSkinny : public testing::TestWithParam<DType> {
 
 TEST_P(GemmSkinny, MultipliesHoweverStagesDivideAmongBlocks) {
   std::uint64_t seed = 600;
-  for (const ProductShape& shape : {ProductShape{1, 16, 32},
-                                    {9, 1, 96},
-                                    {16, 130, 576},
-                                    {17, 270, 64},
-                                    {32, 40, 1056},
-                                    {33, 257, 64},
-                                    {64, 100, 288},
-                                    {65, 20, 416},
-                                    {130, 7, 64},
-                                    {0, 5, 256}}) {
+  for (const ProductShape& any : {ProductShape{1, 16, 32},
+                                  {9, 1, 96},
+                                  {16, 130, 576},
+                                  {17, 270, 64},
+                                  {32, 40, 1056},
+                                  {33, 257, 64},
+                                  {64, 100, 288},
+                                  {65, 20, 416},
+                                  {130, 7, 64},
+                                  {0, 5, 256}}) {
+    const ProductShape shape = fitting(GetParam(), any);
     expect_skinny<Epilogue::kNone, bf16>(shape, ++seed);
     expect_skinny<Epilogue::kNone, float>(shape, seed);
     expect_skinny<Epilogue::kSiluMul, bf16>(shape, seed);
@@ -45,7 +46,8 @@ TEST_P(GemmSkinny, MultipliesHoweverStagesDivideAmongBlocks) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, GemmSkinny,
-                         testing::Values(DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1),
+                         testing::Values(DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+                                         DType::kQ4_K, DType::kQ6_K),
                          [](const auto& type) { return std::string(name(type.param)); });
 
 }  // namespace

@@ -10,6 +10,12 @@ struct ProductShape {
   int num_tokens, n, k;
 };
 
+/// `shape` with as many more columns as rows of `dtype` need.
+inline ProductShape fitting(DType dtype, ProductShape shape) {
+  shape.k = fitting_columns(dtype, shape.k);
+  return shape;
+}
+
 /// Runs `multiply` (LinearArgs) on random numbers; x and out lie in rows that are wider than they need be.
 template <Epilogue kEpilogue, class A, class Out, class Multiply>
 void expect_product(DType dtype, const ProductShape& shape, std::uint64_t seed, Multiply&& multiply) {

@@ -6,14 +6,17 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "engine/architecture.h"
 #include "engine/engine.h"
 #include "engine/evaluate.h"
+#include "kernels/convert.h"
 #include "kernels/cuda_ops.h"
 #include "tests/engine/golden.h"
+#include "tests/engine/tiny_model.h"
 
 namespace redline {
 namespace {
@@ -121,6 +124,79 @@ TEST_P(CudaModelTest, GeneratesTransformersGreedyTokensInF32) {
     const auto model = open_on_cuda(model_, {}, DType::kF32, graphs);
     EXPECT_EQ(generate(model, DType::kF32, num_tokens), expected);
   }
+}
+
+TEST(CudaModel, KeepsPackedTypesInTheBytesOfTheirFiles) {
+  constexpr std::int64_t kRows = 37, kCols = 512;
+  const auto ops = make_cuda_ops({});
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal(0, 0.5f);
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ6_K}) {
+    SCOPED_TRACE(name(dtype));
+    const auto row_size = static_cast<std::size_t>(row_bytes(dtype, kCols));
+    std::vector<std::byte> rows(kRows * row_size);
+    std::vector<float> values(kRows * kCols), row(kCols);
+    for (std::int64_t i = 0; i < kRows; ++i) {
+      for (float& value : row) value = normal(random);
+      std::byte* const packed = rows.data() + static_cast<std::size_t>(i) * row_size;
+      quantize_row(dtype, row.data(), kCols, packed);
+      dequantize_row(dtype, packed, kCols, values.data() + i * kCols);
+    }
+    const PackedMatrix matrix =
+        ops->pack({.dtype = dtype, .rows = kRows, .cols = kCols, .row = [&](std::int64_t i) {
+                     return rows.data() + static_cast<std::size_t>(i) * row_size;
+                   }});
+    EXPECT_EQ(matrix.view.dtype, dtype);
+    EXPECT_EQ(matrix.view.type_bytes, std::ssize(rows));
+    EXPECT_LT(matrix.view.stored_bytes, std::ssize(rows) + 4 * 256) << "but for alignment";
+    EXPECT_EQ(ops->packed_bytes(dtype, kRows, kCols), matrix.view.stored_bytes);
+    for (const std::int64_t i : {std::int64_t{0}, std::int64_t{17}, kRows - 1}) {
+      ops->unpack_row(matrix.view, i, row.data());
+      EXPECT_EQ(row, std::vector<float>(values.begin() + i * kCols, values.begin() + (i + 1) * kCols));
+    }
+  }
+}
+
+// Steps of many rows and of one: products on unpacked matrices, and on packed ones.
+TEST(CudaModel, RunsOnPackedKTypesAsInDoublePrecision) {
+  ModelConfig config = tiny_config();
+  config.hidden_size = 256;
+  config.num_q_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = config.rotary_dim = 64;
+  config.ffn_size = 512;
+  const std::vector<std::int32_t> tokens = random_tokens(90, 5, config.vocab_size);
+  for (const DType dtype : {DType::kQ4_K, DType::kQ6_K})
+    for (const std::int32_t chunk : {1, 45, 70}) {
+      SCOPED_TRACE(testing::Message() << name(dtype) << ", chunks of " << chunk);
+      const auto logits = [&](std::unique_ptr<Ops> ops, DType kv_dtype) {
+        LoadedModel model;
+        model.config = config;
+        model.ops = std::move(ops);
+        model.weights = std::make_unique<ModelWeights>(random_weights(config, dtype, *model.ops, 7));
+        EvaluateOptions options;
+        options.kv_dtype = kv_dtype;
+        options.chunk_tokens = chunk;
+        std::vector<float> all;
+        for_each_logits(
+            model, std::span(tokens).first(chunk == 1 ? 4 : tokens.size()), options,
+            [&](std::int64_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); });
+        return all;
+      };
+      const std::vector<float> want = logits(make_reference_ops(), DType::kF32);
+      const double deviation = standard_deviation(want);
+      for (const DType activation : {DType::kF32, DType::kBF16}) {
+        CudaOptions cuda;
+        cuda.activation_dtype = activation;
+        const std::vector<float> got = logits(make_cuda_ops(cuda), activation);
+        ASSERT_EQ(got.size(), want.size());
+        double worst = 0;
+        for (std::size_t i = 0; i < want.size(); ++i)
+          worst = std::max(worst, std::abs(static_cast<double>(got[i]) - want[i]) / deviation);
+        EXPECT_LE(worst, activation == DType::kF32 ? 1e-4 : 0.2);
+        EXPECT_GT(worst, 0);
+      }
+    }
 }
 
 TEST(CudaModel, TheModelsAreOfEveryArchitectureThatLoads) {
