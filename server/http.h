@@ -41,6 +41,7 @@ class ApiError : public std::runtime_error {
         code_(std::move(code)) {}
 
   int status() const { return status_; }
+  const std::string& code() const { return code_; }
   /// "invalid_request_error", "authentication_error", ...: what the status stands for.
   const char* type() const;
   /// {"error": {message, type, param, code}}

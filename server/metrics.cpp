@@ -224,6 +224,15 @@ void add_answers(MetricsPage& page, const AnswerTotals& answers) {
                  answers.decode_time);
 }
 
+// Without samples where nobody collects any.
+void add_spans(MetricsPage& page, const std::optional<OtlpExporter::Totals>& spans) {
+  page.begin("redline_otlp_spans_total", "counter", "Spans for OpenTelemetry, by what became of them.");
+  if (!spans) return;
+  page.sample({{"outcome", "exported"}}, spans->exported);
+  page.sample({{"outcome", "dropped"}}, spans->dropped);
+  page.sample({{"outcome", "rejected"}}, spans->rejected);
+}
+
 void add_info(MetricsPage& page, const std::string& version, const std::string& model_name,
               const std::string& device_name, double loaded) {
   page.begin("redline_info", "gauge", "What is served, by what, on what.");
@@ -242,7 +251,8 @@ void add_vllm_successes(MetricsPage& page, const std::string& model_name, const 
 }  // namespace
 
 std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, const LiveReading& reading,
-                         const AnswerTotals& answers, const EngineStats& stats, const DeviceHealth& health) {
+                         const AnswerTotals& answers, const EngineStats& stats, const DeviceHealth& health,
+                         const std::optional<OtlpExporter::Totals>& spans) {
   std::span<const MetricsPage::Alias> aliases;
   if (options.vllm_alias) aliases = kVllmNames;
   MetricsPage page(aliases, label_text("model_name", options.model_name) + "," + label_text("engine", "0"));
@@ -260,6 +270,7 @@ std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, 
   add_engine(page, stats);
   add_tenants(page, stats, answers);
   add_answers(page, answers);
+  add_spans(page, spans);
   if (options.vllm_alias) add_vllm_successes(page, options.model_name, answers);
   return std::move(page).text();
 }

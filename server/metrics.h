@@ -1,6 +1,7 @@
 // The page that Prometheus reads (docs/metrics.md).
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "engine/engine.h"
@@ -8,6 +9,7 @@
 #include "server/call_meter.h"
 #include "server/http.h"
 #include "server/live_meter.h"
+#include "server/telemetry/otlp_exporter.h"
 
 namespace redline::server {
 
@@ -21,7 +23,8 @@ struct MetricsOptions {
 /// Ratios over wall time are 0 when nothing ran, over busy time NaN; nothing stands for an unknown peak.
 std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, const LiveReading& reading,
                          const AnswerTotals& answers, const EngineStats& stats,
-                         const DeviceHealth& health = {});
+                         const DeviceHealth& health = {},
+                         const std::optional<OtlpExporter::Totals>& spans = {});
 
 /// The page while the model is being loaded; `total_bytes` 0: not known yet.
 std::string loading_metrics_text(const std::string& version, const std::string& model_name,

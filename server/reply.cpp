@@ -177,6 +177,7 @@ std::string Reply::chunk(const Generation::Piece& piece, const Generation& gener
     choice += ",\"text\":" + dump(first ? call_.prompt_texts[piece.prompt] + text : text);
   }
   choice += ",\"logprobs\":" + dump(logprobs);
+  if (piece.event.finish_reason != FinishReason::kNone) answer.finish_reason = piece.event.finish_reason;
   choice += ",\"finish_reason\":" + dump(reason_json(answer, piece.event.finish_reason)) + "}";
   return role + chunk_of(choice, usage);
 }
@@ -222,6 +223,14 @@ void Reply::add(const Generation::Piece& piece) {
   }
   add_logprobs(piece.event, answer, answer.logprobs);
   if (piece.event.finish_reason != FinishReason::kNone) answer.finish_reason = piece.event.finish_reason;
+}
+
+std::vector<std::string> Reply::finish_reasons() const {
+  std::vector<std::string> reasons;
+  for (const Answer& answer : answers_)
+    if (answer.finish_reason != FinishReason::kNone)
+      reasons.push_back(reason_json(answer, answer.finish_reason));
+  return reasons;
 }
 
 std::string Reply::body(const RequestUsage& usage) const {

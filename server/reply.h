@@ -25,6 +25,9 @@ class Reply {
   std::string usage_chunk(const RequestUsage& usage) const;
   /// Collects a piece for body().
   void add(const Generation::Piece& piece);
+  const std::string& id() const { return id_; }
+  /// Of answers that have ended, as the client is told them.
+  std::vector<std::string> finish_reasons() const;
   /// The whole answer.
   std::string body(const RequestUsage& usage) const;
 

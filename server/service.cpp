@@ -180,12 +180,26 @@ asio::awaitable<HttpResponse> Service::read(std::function<HttpResponse()> answer
 }
 
 asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) {
+  std::optional<Generation> generation;
+  CallTrace trace(options_.telemetry, meter_.peaks(), exchange.request(), tenant);
+  try {
+    co_await generate(exchange, tenant, generation, trace);
+  } catch (const ApiError& error) {
+    trace.fail(error);
+    throw;
+  } catch (const boost::system::system_error&) {
+    trace.lose_client();
+    throw;
+  }
+}
+
+asio::awaitable<void> Service::generate(Exchange& exchange, const std::string& tenant,
+                                        std::optional<Generation>& generation, CallTrace& trace) {
   if (const auto error = failure()) throw *error;
   if (num_calls_ >= options_.max_queue)
     throw ApiError(429, std::to_string(num_calls_) + " calls are under way, the most there may be", "",
                    "queue_full");
   check_queue_of(tenant);
-  std::optional<Generation> generation;
   const CallCount count(num_calls_);
   CallMeter call_meter(answers_, tenant);
   Call call = co_await asio::co_spawn(readers_, read_call(exchange.request()), asio::use_awaitable);
@@ -200,11 +214,15 @@ asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) 
     throw ApiError(503, error.what(), "", "engine_stopped");
   }
   call_meter.begin(call.requests, *generation);
-  exchange.on_close([&generation] { generation->abort(); });
+  trace.begin(call, *generation);
+  exchange.on_close([&generation, &trace] {
+    trace.lose_client();
+    generation->abort();
+  });
   const ListedGeneration listed(generations_, *generation);
   std::exception_ptr client_gone;
   try {
-    co_await answer(exchange, call, *generation, call_meter, records);
+    co_await answer(exchange, call, *generation, call_meter, trace, records);
   } catch (const boost::system::system_error& error) {
     if (timed_out(error.code()) || generation->overrun()) ++answers_.num_stalled_readers;
     client_gone = std::current_exception();
@@ -219,14 +237,17 @@ asio::awaitable<void> Service::complete(Exchange& exchange, std::string tenant) 
 }
 
 asio::awaitable<void> Service::answer(Exchange& exchange, const Call& call, Generation& generation,
-                                      CallMeter& call_meter, const CallRecords& records) {
+                                      CallMeter& call_meter, CallTrace& trace, const CallRecords& records) {
   Reply reply(call, engine_.model().tokenizer.get(), options_.price_per_hour);
   EventWriter writer(exchange, generation);
   for (auto pieces = co_await generation.next(); !pieces.empty(); pieces = co_await generation.next()) {
     for (const auto& piece : pieces) {
       call_meter.add(piece);
       if (!records.empty()) records[piece.prompt]->update(generation.usage(piece.prompt));
-      if (const auto failure = failure_of(piece.event, generation)) co_return co_await writer.fail(*failure);
+      if (const auto failure = failure_of(piece.event, generation)) {
+        trace.fail(*failure);
+        co_return co_await writer.fail(*failure);
+      }
       if (!call.stream)
         reply.add(piece);
       else
@@ -234,7 +255,11 @@ asio::awaitable<void> Service::answer(Exchange& exchange, const Call& call, Gene
     }
     co_await writer.flush();
   }
-  if (generation.given_up()) co_return co_await writer.fail(no_progress());
+  trace.finish(reply);
+  if (generation.given_up()) {
+    trace.fail(no_progress());
+    co_return co_await writer.fail(no_progress());
+  }
   if (call.stream) {
     if (call.include_usage) co_await writer.add(reply.usage_chunk(generation.usage()));
     co_await writer.end();
@@ -265,7 +290,9 @@ HttpResponse Service::metrics() const {
   const EngineStats stats = engine_.stats();
   const LiveReading reading = meter_.read(now_ns(), stats.num_running + stats.num_waiting > 0);
   const DeviceHealth health = options_.sensors ? options_.sensors->read() : DeviceHealth{};
-  return metrics_response(metrics_text(options_.metrics, meter_, reading, answers_, stats, health));
+  const OtlpExporter* exporter = options_.telemetry.exporter.get();
+  return metrics_response(metrics_text(options_.metrics, meter_, reading, answers_, stats, health,
+                                       exporter ? std::optional(exporter->totals()) : std::nullopt));
 }
 
 HttpResponse Service::utilization() const {

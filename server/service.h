@@ -17,6 +17,7 @@
 #include "engine/meter/explanation.h"
 #include "server/call.h"
 #include "server/call_meter.h"
+#include "server/call_trace.h"
 #include "server/generation.h"
 #include "server/http_server.h"
 #include "server/live_meter.h"
@@ -37,6 +38,7 @@ struct ServiceOptions {
   std::shared_ptr<DeviceSensors> sensors;     // null: there are none
   std::shared_ptr<AccountWriter> accounts{};  // the durable ledger; null: none
   std::optional<double> price_per_hour{};     // of the device
+  Telemetry telemetry{};
 };
 
 /// All but the constructor belong to the server's thread.
@@ -79,8 +81,10 @@ class Service {
   asio::awaitable<Call> parse_call(const Json& body, bool chat) const;
   using CallRecords = std::vector<std::shared_ptr<CallRecord>>;  // by prompt; empty without a ledger
   CallRecords open_records(std::vector<Request>& requests, const std::string& tenant) const;
+  asio::awaitable<void> generate(Exchange& exchange, const std::string& tenant,
+                                 std::optional<Generation>& generation, CallTrace& trace);
   asio::awaitable<void> answer(Exchange& exchange, const Call& call, Generation& generation,
-                               CallMeter& call_meter, const CallRecords& records);
+                               CallMeter& call_meter, CallTrace& trace, const CallRecords& records);
 
   Engine& engine_;
   LiveMeter& meter_;

@@ -30,7 +30,7 @@ namespace {
 
 struct ServeFlags {
   std::string model, host = "127.0.0.1", metrics_alias;
-  std::string unix_path, certificate_file, key_file, ledger, trace;
+  std::string unix_path, certificate_file, key_file, ledger, trace, otlp_endpoint;
   std::optional<double> price;
   std::string tool_call_parser = "auto", reasoning_parser = "auto";
   std::vector<std::string> names;
@@ -199,10 +199,29 @@ struct LoadedService {
   Watchdog watchdog;
 };
 
+// Null: nobody asks for spans.
+std::shared_ptr<server::OtlpExporter> exporter_of(const ServeFlags& flags) {
+  std::optional<server::OtlpOptions> options;
+  try {
+    options = server::otlp_options(flags.otlp_endpoint, REDLINE_VERSION,
+                                   [](const char* name) { return std::getenv(name); });
+  } catch (const std::invalid_argument& error) {
+    throw UsageError(error.what());
+  }
+  if (!options) return nullptr;
+  const auto tell = [url = options->url](const std::string& failure) {
+    if (failure.empty())
+      std::fprintf(stderr, "spans are delivered to %s again\n", url.c_str());
+    else
+      std::fprintf(stderr, "spans cannot be delivered to %s: %s\n", url.c_str(), failure.c_str());
+  };
+  return std::make_shared<server::OtlpExporter>(std::move(*options), tell);
+}
+
 int serve(const ServeFlags& flags) {
   StopSignals signals;
   const TenantRules tenants = flags.tenants.rules(flags.max_queue);
-  const server::ServiceOptions options = service_options(flags, tenants);
+  server::ServiceOptions options = service_options(flags, tenants);
   const EngineOptions engine = engine_options(flags, tenants);
   const std::string& name = options.model_names.front();
   std::atomic<bool> ledger_fails = false;
@@ -211,6 +230,8 @@ int serve(const ServeFlags& flags) {
       address_of(flags), server::HttpLimits{},
       server::Headers{{"Access-Control-Allow-Origin", flags.cors_origin}},
       server::ApiOptions{tenants.keys, REDLINE_VERSION, name});
+  options.telemetry = {exporter_of(flags), flags.unix_path.empty() ? flags.host : flags.unix_path,
+                       server->port()};
   const std::string url = url_of(flags, server->port());
   signals.set_action([&] { server->stop(std::chrono::seconds(flags.drain_timeout_s)); });
   std::fprintf(stderr, "%s is being loaded; %s/health tells how far it is\n", name.c_str(), url.c_str());
@@ -252,6 +273,9 @@ Action declare_serve(Flags& flags) {
   flags.text("--ledger", "FILE", "Keep account of every call in this file, for `redline report`",
              values->ledger);
   add_trace_flag(flags, values->trace);
+  flags.text("--otlp-endpoint", "URL",
+             "Send a span of every call to this OpenTelemetry collector, by OTLP/HTTP (/v1/traces is added)",
+             values->otlp_endpoint);
   flags.number("--price", "Of the device's hour: answers then tell what they cost", values->price, 0, 1e9);
   flags.number("--drain-timeout", "Seconds that answers get to end in after SIGTERM", values->drain_timeout_s,
                0);
