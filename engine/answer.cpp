@@ -52,23 +52,54 @@ void Answer::look_ahead(MaskWorker& worker) {
   if (matcher_) next_ = worker.begin(*matcher_);
 }
 
+NextTokens Answer::allowed_now() {
+  NextTokens next = next_.valid() ? next_.get() : next_tokens(*matcher_);
+  if (!next.may_end && next.allowed->empty())
+    throw ConstraintError("no token of the vocabulary goes on as the grammar asks");
+  return next;
+}
+
 Sampler::Choice Answer::choose(std::span<float> logits) {
   if (!matcher_) return sampler_.sample(logits);
-  const auto [allowed, may_end] = next_.valid() ? next_.get() : next_tokens(*matcher_);
-  if (!may_end && allowed->empty())
-    throw ConstraintError("no token of the vocabulary goes on as the grammar asks");
+  const auto [allowed, may_end] = allowed_now();
   Sampler::Choice choice = sampler_.sample(logits, allowed.get(), may_end);
   if (choice.token >= 0 && allowed->has(choice.token)) matcher_->advance(choice.token);
   return choice;
 }
 
 OutputEvent Answer::step(std::span<float> logits) {
-  Sampler::Choice choice;
   try {
-    choice = choose(logits);
+    return report(choose(logits));
   } catch (const ConstraintError& error) {
     return end(FinishReason::kError, error.what());
   }
+}
+
+ChoiceRequest Answer::ask(std::int32_t row, std::size_t vocab_size) {
+  if (!matcher_) return sampler_.ask(row, vocab_size);
+  try {
+    asked_ = allowed_now();
+  } catch (const ConstraintError& error) {
+    refusal_ = error.what();
+    ChoiceRequest any;
+    any.row = row;
+    return any;
+  }
+  return sampler_.ask(row, vocab_size, asked_.allowed.get(), asked_.may_end);
+}
+
+OutputEvent Answer::step(const ChosenToken& chosen) {
+  if (!refusal_.empty()) return end(FinishReason::kError, refusal_);
+  Sampler::Choice choice = sampler_.take(chosen);
+  try {
+    if (matcher_ && choice.token >= 0 && asked_.allowed->has(choice.token)) matcher_->advance(choice.token);
+    return report(std::move(choice));
+  } catch (const ConstraintError& error) {
+    return end(FinishReason::kError, error.what());
+  }
+}
+
+OutputEvent Answer::report(Sampler::Choice choice) {
   if (choice.token < 0)
     return end(FinishReason::kError, std::string("the model's logits hold NaN or infinity") +
                                          (matcher_ ? ", or no token is left to choose" : ""));

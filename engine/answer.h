@@ -46,11 +46,18 @@ class Answer {
   /// logits, and where the request's constraint cannot go on. Where a constrained text is complete the answer
   /// ends at once, with its last token.
   OutputEvent step(std::span<float> logits);
+  /// The same in two parts, where a backend chooses: what to ask about row `row` of its logits, and what it
+  /// chose.
+  ChoiceRequest ask(std::int32_t row, std::size_t vocab_size);
+  OutputEvent step(const ChosenToken& chosen);
   /// The last event of an answer that ends from outside.
   OutputEvent end(FinishReason reason, std::string error = {});
 
  private:
+  /// What the constraint allows now; throws ConstraintError where that is nothing.
+  NextTokens allowed_now();
   Sampler::Choice choose(std::span<float> logits);
+  OutputEvent report(Sampler::Choice choice);
   bool is_end_token(std::int32_t token) const;
   FinishReason reason_to_end(std::int32_t token) const;
 
@@ -60,6 +67,8 @@ class Answer {
   Sampler sampler_;
   std::optional<Matcher> matcher_;  // where the text stands in the request's grammar
   std::future<NextTokens> next_;    // what it allows there, if looked ahead
+  NextTokens asked_;                // what it allows of a choice that is asked for
+  std::string refusal_;             // why nothing could be asked for
   std::optional<Detokenizer> detokenizer_;
   StopMatcher stops_;
   std::int32_t num_generated_ = 0;

@@ -31,6 +31,7 @@ std::optional<StepForecast> forecast_of(LoadedModel& model, const EngineOptions&
 EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const CacheSize& size,
                        StepObserver observer, RequestObserver request_observer)
     : model_(model),
+      token_sampling_(dynamic_cast<TokenSampling*>(model.ops.get())),
       observer_(std::move(observer)),
       request_observer_(std::move(request_observer)),
       max_context_(size.max_context),
@@ -152,11 +153,17 @@ void EngineCore::step() {
   Ops& ops = *model_.ops;
   ops.begin_step(batch);
   ops.copy_kv_blocks(cache_.layers(), plan.block_copies);
-  transformer_.forward(ops, batch, cache_, logits_.rows(ops, batch.num_logit_rows()));
+  const TensorView logits = logits_.rows(ops, batch.num_logit_rows());
+  transformer_.forward(ops, batch, cache_, logits);
+  if (token_sampling_) {
+    token_sampling_->start_step();
+    token_sampling_->choose(logits, ask(plan));
+  }
   const StepCounts& counts = ops.end_step();  // from here on what it cost
   attribute(plan, counts);
 
-  std::vector<Outcome> outcomes = sample(plan, logits_.on_host(ops));
+  std::vector<Outcome> outcomes =
+      token_sampling_ ? take(plan, token_sampling_->chosen()) : sample(plan, logits_.on_host(ops));
   scheduler_.commit(plan);  // from here on its tokens are in the cache
   for (Outcome& outcome : outcomes) deliver(std::move(outcome));
 
@@ -276,6 +283,38 @@ std::vector<EngineCore::Outcome> EngineCore::sample(const StepPlan& plan, Tensor
       outcome.events[i] = running.job->answers[running.answer + i].step(row_);
     }
     outcome.events[0] = running.job->answers[running.answer].step(row);
+    if (outcome.events[0].finish_reason == FinishReason::kError) scheduler_.finish(*scheduled.sequence);
+    outcomes.push_back(std::move(outcome));
+  }
+  return outcomes;
+}
+
+// In sample()'s order: of a sequence the answers that fork from it, the last first, then its own.
+std::vector<ChoiceRequest> EngineCore::ask(const StepPlan& plan) {
+  const auto vocab_size = static_cast<std::size_t>(model_.config.vocab_size);
+  std::vector<ChoiceRequest> requests;
+  std::int32_t row = 0;
+  for (const ScheduledSequence& scheduled : plan.sequences) {
+    if (!scheduled.needs_logits) continue;
+    const Running& running = running_.at(scheduled.sequence->id);
+    for (std::size_t i = running.num_to_fork + 1; i-- > 0;)
+      requests.push_back(running.job->answers[running.answer + i].ask(row, vocab_size));
+    row += 1;
+  }
+  return requests;
+}
+
+std::vector<EngineCore::Outcome> EngineCore::take(const StepPlan& plan,
+                                                  const std::vector<ChosenToken>& chosen) {
+  std::vector<Outcome> outcomes;
+  auto next = chosen.begin();
+  for (const ScheduledSequence& scheduled : plan.sequences) {
+    if (!scheduled.needs_logits) continue;
+    const Running& running = running_.at(scheduled.sequence->id);
+    Outcome outcome{scheduled.sequence, {}};
+    outcome.events.resize(running.num_to_fork + 1);
+    for (std::size_t i = running.num_to_fork + 1; i-- > 0;)
+      outcome.events[i] = running.job->answers[running.answer + i].step(*next++);
     if (outcome.events[0].finish_reason == FinishReason::kError) scheduler_.finish(*scheduled.sequence);
     outcomes.push_back(std::move(outcome));
   }

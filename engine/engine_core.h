@@ -109,6 +109,9 @@ class EngineCore {
   void take_up(const StepPlan& plan, std::int64_t start_ns);
   void attribute(const StepPlan& plan, const StepCounts& counts);
   std::vector<Outcome> sample(const StepPlan& plan, TensorView logits);
+  /// The same on a backend that chooses tokens itself: what each answer asks, and what it is given.
+  std::vector<ChoiceRequest> ask(const StepPlan& plan);
+  std::vector<Outcome> take(const StepPlan& plan, const std::vector<ChosenToken>& chosen);
   void deliver(Outcome outcome);
   void advance(SequenceId id, OutputEvent event);
   void record(const BatchView& batch, const StepCounts& counts, const StepLoad& load, std::int64_t start_ns);
@@ -119,6 +122,7 @@ class EngineCore {
   void publish_stats();
 
   LoadedModel& model_;
+  TokenSampling* const token_sampling_;  // the backend's, or null
   StepObserver observer_;
   RequestObserver request_observer_;
   const std::int64_t max_context_;

@@ -143,9 +143,76 @@ Sampler::Choice Sampler::sample(std::span<float> logits, const TokenMask* allowe
     for (const std::int32_t token : likeliest(own, static_cast<std::size_t>(params_.num_logprobs)))
       choice.logprobs.push_back(logprob(token));
   }
-  generated_[choice.token] += 1;
-  if (params_.repetition_penalty != 1.0f) seen_[choice.token] = true;
+  note(choice.token);
+  return choice;
+}
+
+void Sampler::note(std::int32_t token) {
+  generated_[token] += 1;
+  if (params_.repetition_penalty != 1.0f) seen_[token] = true;
   num_generated_ += 1;
+}
+
+// What penalize() does, token by token.
+std::vector<LogitEdit> Sampler::edits(std::size_t vocab_size) const {
+  std::unordered_map<std::int32_t, LogitEdit> edits;
+  for (const auto& [token, bias] : params_.logit_bias) edits[token].bias += bias;
+  for (const auto& [token, unused] : seen_) edits[token].repetition_penalty = params_.repetition_penalty;
+  if (params_.presence_penalty != 0 || params_.frequency_penalty != 0)
+    for (const auto& [token, times] : generated_)
+      edits[token].subtract =
+          params_.presence_penalty + params_.frequency_penalty * static_cast<float>(times);
+  if (num_generated_ < static_cast<std::uint64_t>(params_.min_tokens)) {
+    for (const std::int32_t token : end_tokens_) edits[token].is_forbidden = true;
+    for (const std::int32_t token : params_.stop_token_ids)
+      if (token >= 0 && token < static_cast<std::int64_t>(vocab_size)) edits[token].is_forbidden = true;
+  }
+  std::vector<LogitEdit> list;
+  list.reserve(edits.size());
+  for (auto& [token, edit] : edits) {
+    edit.token = token;
+    list.push_back(edit);
+  }
+  return list;
+}
+
+ChoiceRequest Sampler::ask(std::int32_t row, std::size_t vocab_size, const TokenMask* allowed, bool may_end) {
+  ChoiceRequest request;
+  request.row = row;
+  request.temperature = params_.temperature;
+  request.top_k = params_.top_k;
+  request.top_p = params_.top_p;
+  request.min_p = params_.min_p;
+  if (params_.temperature > 0) request.uniform = uniform();
+  request.edits = edits(vocab_size);
+  if (allowed) {
+    request.allowed.assign(allowed->words().begin(), allowed->words().end());
+    request.allowed.resize((vocab_size + 63) / 64);
+    const auto allow = [&](std::int32_t token) {
+      const auto at = static_cast<std::size_t>(token);
+      if (token >= 0 && at < vocab_size) request.allowed[at / 64] |= std::uint64_t{1} << (at % 64);
+    };
+    if (may_end) {
+      if (!params_.ignore_eos) std::ranges::for_each(end_tokens_, allow);
+      std::ranges::for_each(params_.stop_token_ids, allow);
+    }
+  }
+  request.num_logprobs = params_.num_logprobs;
+  return request;
+}
+
+Sampler::Choice Sampler::take(const ChosenToken& chosen) {
+  Choice choice;
+  choice.token = chosen.token;
+  if (choice.token < 0) return choice;
+  if (params_.num_logprobs >= 0) {
+    const auto logprob = [&](std::int32_t token, float logit) {
+      return TokenLogprob{token, static_cast<float>(static_cast<double>(logit) - chosen.log_sum_exp)};
+    };
+    choice.logprobs.push_back(logprob(chosen.token, chosen.logit));
+    for (const auto& [token, logit] : chosen.likeliest) choice.logprobs.push_back(logprob(token, logit));
+  }
+  note(choice.token);
   return choice;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "kernels/token_sampling.h"
 
 namespace redline {
 
@@ -36,7 +37,15 @@ class Sampler {
   /// whole vocabulary.
   Choice sample(std::span<float> logits, const TokenMask* allowed = nullptr, bool may_end = true);
 
+  /// The same choice as a request to a backend that chooses from row `row` of its logits; what it chose is
+  /// then to be told to take().
+  ChoiceRequest ask(std::int32_t row, std::size_t vocab_size, const TokenMask* allowed = nullptr,
+                    bool may_end = true);
+  Choice take(const ChosenToken& chosen);
+
  private:
+  std::vector<LogitEdit> edits(std::size_t vocab_size) const;
+  void note(std::int32_t token);
   void restrict(std::span<float> logits, const TokenMask& allowed, bool may_end) const;
   void penalize(std::span<float> logits) const;
   double uniform();

@@ -177,11 +177,13 @@ void CudaOps::do_begin_step() {
   if (arrays_.upload(batch(), num_padding_rows_, stream_)) num_reallocations_ += 1;
   for (auto& [window, attention] : attention_) attention.is_planned = false;
   fingerprint_ = 0;
+  is_started_ = false;
   if (step_ != nullptr && step_->has_run)
     mode_ = step_->graph && step_->memory == num_reallocations_ ? Mode::kReplay : Mode::kCapture;
 }
 
-std::optional<std::int64_t> CudaOps::do_end_step() {
+void CudaOps::start_step() {
+  if (is_started_) return;
   if (mode_ == Mode::kCapture) {
     step_->graph = Graph(dev::end_capture(stream_.get()));
     step_->fingerprint = fingerprint_;
@@ -191,6 +193,20 @@ std::optional<std::int64_t> CudaOps::do_end_step() {
                 "a step of a captured size finds its arrays where they were");
   if (mode_ != Mode::kEager) step_->graph.launch(stream_);
   if (step_ != nullptr) step_->has_run = true;
+  is_started_ = true;
+}
+
+void CudaOps::choose(TensorView logits, const std::vector<ChoiceRequest>& requests) {
+  token_choice_.launch(logits, requests, stream_);
+}
+
+std::vector<ChosenToken> CudaOps::chosen() {
+  stream_.synchronize();
+  return token_choice_.results();
+}
+
+std::optional<std::int64_t> CudaOps::do_end_step() {
+  start_step();
   step_end_.record(stream_);
   step_end_.synchronize();
   return step_end_.elapsed_ns_since(step_start_);

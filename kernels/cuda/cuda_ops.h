@@ -17,12 +17,13 @@
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/handles.h"
 #include "kernels/cuda/step_arrays.h"
+#include "kernels/cuda/token_choice.h"
 #include "kernels/cuda/weight_upload.h"
 #include "kernels/cuda_ops.h"
 
 namespace redline::cuda {
 
-class CudaOps final : public Ops {
+class CudaOps final : public Ops, public TokenSampling {
  public:
   explicit CudaOps(const CudaOptions& options);
 
@@ -46,6 +47,10 @@ class CudaOps final : public Ops {
   PackedMatrix pack(const MatrixSource& source) override;
   PackedMatrix pack_gate_up(const MatrixSource& gate, const MatrixSource& up) override;
   void unpack_row(const WeightView& weight, std::int64_t row, float* out) const override;
+
+  void start_step() override;
+  void choose(TensorView logits, const std::vector<ChoiceRequest>& requests) override;
+  std::vector<ChosenToken> chosen() override;
 
  private:
   void do_begin_step() override;
@@ -119,6 +124,8 @@ class CudaOps final : public Ops {
   std::uint64_t fingerprint_ = 0;
   std::int64_t num_padding_rows_ = 0;
   std::int64_t num_reallocations_ = 0;
+  bool is_started_ = false;  // all of the step's operations are in the stream
+  TokenChoice token_choice_;
   SplitWorkspace split_;
   Buffer split_memory_;
   Buffer unpacked_;                         // a quantised matrix, for one product

@@ -1,15 +1,11 @@
-// What min_p, top_k and top_p leave of a row of logits, without sorting it: the least key (choice_key of the
-// logit) of the tokens that stay. In that order: min_p keeps logits of at least max + temperature log(min_p);
-// top_k the k largest of those, ties to the lower id; top_p the fewest largest of those that hold top_p of
-// their probability.
+// The least of the largest keys of a row (choice_key of the logits) that weigh enough together, without
+// sorting it. Weight 1 for each token and a target of k: top_k; its probability and a share of the whole:
+// top_p.
 //
-// top_k and top_p both ask for the key at which the weights of larger keys reach a target: weight 1 for each
-// token and k; or its probability, and top_p of the sum. The key is found 11 bits at a time from the top: a
-// histogram of the weights of keys that begin with the bits known so far names the next bits. A block owns a
-// row; a digit left with one token ends the search early. Weights are 64-bit integers (probabilities over the
-// largest in units of 2^-40), so that sums do not depend on the order of atomics.
-// Limit: bytes of the logits from L2, about three times for each of top_k and top_p. Share reached: not yet
-// measured.
+// The key is found 11 bits at a time from the top: a histogram of the weights of keys that begin with the
+// bits known so far names the next bits. A block owns a row; a digit left with one token ends the search
+// early. Weights are 64-bit integers, so that sums do not depend on the order of atomics. Limit: bytes of the
+// logits from L2, about three times a search. Share reached: not yet measured.
 #pragma once
 
 #include "kernels/cuda/sampling_keys.cuh"
@@ -36,7 +32,7 @@ struct KeySearch {
 
 // Warp 0: adds the digit to `search` at which the weights, from the largest digit down, reach the target; all
 // free bits 0 and done where they never do. `share`: of the whole weight, becomes the target where it is not
-// 0.
+// negative.
 DEV_INLINE void find_digit(const DigitHistogram& histogram, int bits, double share, KeySearch& search) {
   constexpr int kOfLane = kNumDigits / kWarpSize;
   const KeySearch before = search;
@@ -50,7 +46,8 @@ DEV_INLINE void find_digit(const DigitHistogram& histogram, int bits, double sha
   }
   const std::uint64_t total = __shfl_sync(kAllLanes, sum, kWarpSize - 1);
   const std::uint64_t target =
-      share > 0 ? static_cast<std::uint64_t>(ceil(share * static_cast<double>(total))) : before.target;
+      share < 0 ? before.target
+                : max(std::uint64_t{1}, static_cast<std::uint64_t>(ceil(share * static_cast<double>(total))));
   std::uint64_t above = before.above + sum - own;
   __syncwarp();  // all have read `search`
   if (lane_index() == 0 && before.above + total < target)
@@ -63,8 +60,8 @@ DEV_INLINE void find_digit(const DigitHistogram& histogram, int bits, double sha
 }
 
 /// The key at which the weights of the row's tokens of at least `least`, from the largest down, reach
-/// `target` (or `share` of their sum, where it is not 0); `least` where they never do. By a whole block,
-/// which all threads enter together; `weigh(logit)` is a token's weight.
+/// `target` (or `share` of their sum, where it is not negative); `least` where they never do. By a whole
+/// block, which all threads enter together; `weigh(logit)` is a token's weight, 0 of those to be left out.
 template <int V, class Weigh>
 DEV_INLINE std::uint64_t key_that_reaches(const float* logits, int vocabulary, std::uint64_t least,
                                           std::uint64_t target, double share, Weigh&& weigh,
@@ -84,15 +81,17 @@ DEV_INLINE std::uint64_t key_that_reaches(const float* logits, int vocabulary, s
       load_octet<V>(logits, octet, vocabulary, values);
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        const std::uint64_t key = choice_key(values[i], values[i], static_cast<std::uint32_t>(8 * octet + i));
+        const std::uint64_t key = choice_key(values[i], static_cast<std::uint32_t>(8 * octet + i));
         if (key < least || key == 0 || (shift + bits < 64 && key >> (shift + bits) != prefix)) continue;
+        const unsigned long long weight = weigh(values[i]);
+        if (weight == 0) continue;
         const auto digit = static_cast<int>(key >> shift & ((1u << bits) - 1));
-        atomicAdd(reinterpret_cast<unsigned long long*>(&histogram.weight[digit]), weigh(values[i]));
+        atomicAdd(reinterpret_cast<unsigned long long*>(&histogram.weight[digit]), weight);
         atomicAdd(&histogram.count[digit], 1u);
       }
     }
     __syncthreads();
-    if (warp_index() == 0) find_digit(histogram, bits, shift + bits == 64 ? share : 0, search);
+    if (warp_index() == 0) find_digit(histogram, bits, shift + bits == 64 ? share : -1, search);
     __syncthreads();
     if (search.is_done) {
       const std::uint64_t key = search.prefix << shift;
@@ -100,63 +99,6 @@ DEV_INLINE std::uint64_t key_that_reaches(const float* logits, int vocabulary, s
     }
   }
   return search.prefix;
-}
-
-template <int V>
-__global__ void __launch_bounds__(kFilterThreads, 1) least_key_kernel(const SamplingArgs args) {
-  const int row = static_cast<int>(blockIdx.x);
-  if (args.rows == nullptr) {
-    if (thread_index() == 0) args.least_keys()[row] = 0;
-    return;
-  }
-  const RowSampling sampling = args.rows[row];
-  const bool is_filtered =
-      sampling.temperature > 0 && (sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0);
-  if (!is_filtered) {
-    if (thread_index() == 0) args.least_keys()[row] = 0;
-    return;
-  }
-  DEV_SHARED(DigitHistogram, histogram);
-  DEV_SHARED(KeySearch, search);
-  DEV_SHARED(std::uint64_t, warp_best, [kFilterThreads / kWarpSize]);
-  const float* const logits = args.logits + row * args.logits_stride;
-
-  std::uint64_t best = 0;
-  for (int octet = thread_index(); octet < (args.vocabulary + 7) / 8; octet += kFilterThreads) {
-    float values[8];
-    load_octet<V>(logits, octet, args.vocabulary, values);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const std::uint64_t key = choice_key(values[i], values[i], static_cast<std::uint32_t>(8 * octet + i));
-      best = key > best ? key : best;
-    }
-  }
-  best = warp_max(best);
-  if (lane_index() == 0) warp_best[warp_index()] = best;
-  __syncthreads();
-  best = warp_max(warp_best[lane_index()]);
-  if (best == 0 || best == kBrokenKey) {  // nothing to filter
-    if (thread_index() == 0) args.least_keys()[row] = 0;
-    return;
-  }
-
-  const float max = logits[chosen_token(best)];
-  std::uint64_t least = 0;
-  if (sampling.min_p > 0)
-    least = choice_key(0, max + sampling.temperature * logf(sampling.min_p), 0xffffffffu);
-  if (sampling.top_k > 0)
-    least = key_that_reaches<V>(
-        logits, args.vocabulary, least, static_cast<std::uint64_t>(sampling.top_k), 0,
-        [](float) { return 1ull; }, histogram, search);
-  __syncthreads();
-  if (sampling.top_p < 1) {
-    const float scale = 1.0f / sampling.temperature;
-    least = key_that_reaches<V>(
-        logits, args.vocabulary, least, 0, static_cast<double>(sampling.top_p),
-        [&](float logit) { return static_cast<unsigned long long>(expf((logit - max) * scale) * 0x1p40f); },
-        histogram, search);
-  }
-  if (thread_index() == 0) args.least_keys()[row] = least;
 }
 
 }  // namespace redline::cuda

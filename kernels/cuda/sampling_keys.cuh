@@ -1,4 +1,5 @@
-// What the sampling kernels share: a row's parameters, and tokens as keys that order as choices do.
+// What the sampling kernels share: a choice's parameters, where its logits lie, and tokens as keys that order
+// as choices do.
 #pragma once
 
 #include "kernels/cuda/elements.cuh"
@@ -7,48 +8,52 @@ namespace redline::cuda {
 
 inline constexpr int kSamplingThreads = 256;
 inline constexpr int kMaxVocabularySplits = 64;
+inline constexpr float kLeastExponent = -42.0f;  // of e: what weighs less counts for nothing
 
-/// How a row is sampled, in device memory so that a captured step can be replayed.
+/// How one token is chosen.
 struct RowSampling {
-  float temperature = 0;   // 0: the largest; then what follows does not matter
-  std::int32_t top_k = 0;  // <= 0: off
-  float top_p = 1;         // 1: off
-  float min_p = 0;         // 0: off
-  std::uint64_t seed = 0;
-  std::uint64_t step = 0;  // of the answer: the same seed draws anew at each
+  double uniform = 0;                     // [0, 1): which part of the probability is drawn
+  float temperature = 0;                  // 0: the largest; then what follows does not matter
+  float least_exponent = kLeastExponent;  // of (logit - largest) / temperature: log(min_p), or kLeastExponent
+  std::int32_t top_k = 0;                 // <= 0: off
+  float top_p = 1;                        // 1: off
+  std::int32_t row = 0;                   // of the logits
+  std::int32_t prepared = -1;  // of the prepared rows, which take the place of the logits; -1: none
 };
 
 struct SamplingArgs {
   const float* logits = nullptr;
   std::int64_t logits_stride = 0;
-  const RowSampling* rows = nullptr;  // [num_rows]; null: the largest of each
-  int num_rows = 0;
+  const float* prepared = nullptr;       // rows of `vocabulary` rounded up to 8
+  const RowSampling* choices = nullptr;  // [num_choices]
+  int num_choices = 0;
   int vocabulary = 0;
-  std::int32_t* tokens = nullptr;  // [num_rows]
-  std::uint64_t* keys = nullptr;   // sampling_keys(num_rows), overwritten
-  bool filters = false;            // whether any row may have top_k, top_p or min_p on
+  std::int32_t* tokens = nullptr;  // [num_choices]
+  std::uint64_t* keys = nullptr;   // sampling_keys(num_choices), overwritten
+  bool draws = false;              // whether any temperature may be above 0
   int num_splits = 0;              // chosen by the launcher
 
-  /// [num_rows] of `keys`, after the splits': what filters leave of a row.
-  DEV_INLINE std::uint64_t* least_keys() const {
-    return keys + std::int64_t{num_rows} * kMaxVocabularySplits;
+  DEV_INLINE const float* row(const RowSampling& choice) const {
+    return choice.prepared >= 0 ? prepared + std::int64_t{choice.prepared} * prepared_stride(vocabulary)
+                                : logits + choice.row * logits_stride;
   }
+  DEV_HOST_INLINE static std::int64_t prepared_stride(int vocabulary) { return (vocabulary + 7) / 8 * 8; }
 };
 
-/// Elements of SamplingArgs::keys for so many rows.
-constexpr std::int64_t sampling_keys(std::int64_t num_rows) { return num_rows * (kMaxVocabularySplits + 1); }
+/// Elements of SamplingArgs::keys for so many choices.
+constexpr std::int64_t sampling_keys(std::int64_t num_choices) { return num_choices * kMaxVocabularySplits; }
 
 inline constexpr std::uint64_t kBrokenKey = ~std::uint64_t{0};
 
-/// Orders as (score, -token); 0 for a forbidden token, kBrokenKey for NaN and +infinity.
-DEV_INLINE std::uint64_t choice_key(float logit, float score, std::uint32_t token) {
+/// Orders as (logit, -token); 0 for a forbidden token, kBrokenKey for NaN and +infinity.
+DEV_INLINE std::uint64_t choice_key(float logit, std::uint32_t token) {
   if (!(logit < INFINITY)) return kBrokenKey;
   if (logit == -INFINITY) return 0;
-  const std::uint32_t bits = __float_as_uint(score + 0.0f);  // -0 ties with 0
+  const std::uint32_t bits = __float_as_uint(logit + 0.0f);  // -0 ties with 0
   const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
   return std::uint64_t{ordered} << 32 | (0xffffffffu - token);
 }
-DEV_INLINE std::int32_t chosen_token(std::uint64_t key) {
+DEV_HOST_INLINE std::int32_t chosen_token(std::uint64_t key) {
   return key == 0 || key == kBrokenKey
              ? -1
              : static_cast<std::int32_t>(0xffffffffu - static_cast<std::uint32_t>(key));

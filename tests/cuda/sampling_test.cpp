@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cuda/sampling_rows.cuh"
 #include "tests/cuda/arrays.h"
 
 namespace redline::cuda::test {
@@ -10,24 +11,36 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-std::vector<std::int32_t> choose(const std::vector<float>& logits, int num_rows, int vocabulary, int stride,
-                                 const std::vector<RowSampling>& rows = {}) {
+std::vector<std::int32_t> choose(const std::vector<float>& logits, int vocabulary, int stride,
+                                 const std::vector<RowSampling>& choices) {
   dev::Buffer<float> device_logits(logits);
-  dev::Buffer<RowSampling> device_rows(rows);
-  dev::Buffer<std::int32_t> tokens(static_cast<std::size_t>(num_rows));
-  dev::Buffer<std::uint64_t> keys(static_cast<std::size_t>(sampling_keys(num_rows)));
+  dev::Buffer<RowSampling> device_choices(choices);
+  dev::Buffer<std::int32_t> tokens(choices.size());
+  dev::Buffer<std::uint64_t> keys(static_cast<std::size_t>(sampling_keys(std::ssize(choices))));
   choose_tokens({.logits = device_logits.get(),
                  .logits_stride = stride,
-                 .rows = rows.empty() ? nullptr : device_rows.get(),
-                 .num_rows = num_rows,
+                 .choices = device_choices.get(),
+                 .num_choices = static_cast<int>(choices.size()),
                  .vocabulary = vocabulary,
                  .tokens = tokens.get(),
                  .keys = keys.get(),
-                 .filters = std::any_of(
-                     rows.begin(), rows.end(),
-                     [](const RowSampling& row) { return row.top_k > 0 || row.top_p < 1 || row.min_p > 0; })},
+                 .draws = std::any_of(choices.begin(), choices.end(),
+                                      [](const RowSampling& choice) { return choice.temperature > 0; })},
                 {});
   return download(tokens);
+}
+
+/// `count` times `choice`, of rows 0, 1, ...
+std::vector<RowSampling> of_rows(int count, RowSampling choice = {}) {
+  std::vector<RowSampling> choices(static_cast<std::size_t>(count), choice);
+  for (int row = 0; row < count; ++row) choices[static_cast<std::size_t>(row)].row = row;
+  return choices;
+}
+/// `count` times `choice` of one row, drawing evenly from the whole probability.
+std::vector<RowSampling> evenly(int count, RowSampling choice) {
+  std::vector<RowSampling> choices(static_cast<std::size_t>(count), choice);
+  for (int i = 0; i < count; ++i) choices[static_cast<std::size_t>(i)].uniform = (i + 0.5) / count;
+  return choices;
 }
 
 TEST(ChooseTokens, TakesTheLargestAndOfEqualsTheFirst) {
@@ -44,7 +57,7 @@ TEST(ChooseTokens, TakesTheLargestAndOfEqualsTheFirst) {
         for (int i = 0; i < vocabulary; ++i) at[i] = std::round(random.normal(3));  // many equals
         want.push_back(static_cast<std::int32_t>(std::max_element(at, at + vocabulary) - at));
       }
-      EXPECT_EQ(choose(logits, num_rows, vocabulary, stride), want);
+      EXPECT_EQ(choose(logits, vocabulary, stride, of_rows(num_rows)), want);
     }
 }
 
@@ -61,95 +74,58 @@ TEST(ChooseTokens, SaysWhenARowIsBrokenOrHoldsNothing) {
   row(5)[7] = -0.0f, row(5)[3] = 0.0f;
   row(6)[3] = -0.0f, row(6)[7] = 0.0f;
   std::fill(row(7), logits.data() + num_rows * vocabulary, -3e38f);
-  EXPECT_EQ(choose(logits, num_rows, vocabulary, vocabulary),
+  EXPECT_EQ(choose(logits, vocabulary, vocabulary, of_rows(num_rows)),
             (std::vector<std::int32_t>{-1, -1, -1, -1, 8888, 3, 3, 0}));
-  std::vector<RowSampling> draws(num_rows, {.temperature = 0.7f, .seed = 3});
-  const std::vector<std::int32_t> drawn = choose(logits, num_rows, vocabulary, vocabulary, draws);
-  EXPECT_EQ(std::vector<std::int32_t>(drawn.begin(), drawn.begin() + 5),
-            (std::vector<std::int32_t>{-1, -1, -1, -1, 8888}));
-  for (int r = 5; r < 8; ++r) EXPECT_GE(drawn[static_cast<std::size_t>(r)], 0);
-}
-
-template <int kWords>
-__global__ void philox_kernel(std::uint32_t* out) {
-  std::uint32_t words[kWords];
-  philox(0, 0, 0, words);
-  for (int i = 0; i < kWords; ++i) out[i] = words[i];
-}
-
-// Known answers of Random123's kat_vectors for philox4x32-10.
-TEST(Philox, GivesItsPublishedAnswers) {
-  dev::Buffer<std::uint32_t> words(4);
-  dev::launch(philox_kernel<4>, dim3(1), dim3(1), 0, {}, words.get());
-  EXPECT_EQ(download(words),
-            (std::vector<std::uint32_t>{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}));
+  for (const RowSampling& draw :
+       {RowSampling{.uniform = 0.3, .temperature = 0.7f},
+        RowSampling{.uniform = 0.3, .temperature = 0.7f, .top_k = 5, .top_p = 0.5f}}) {
+    const std::vector<std::int32_t> drawn = choose(logits, vocabulary, vocabulary, of_rows(num_rows, draw));
+    EXPECT_EQ(std::vector<std::int32_t>(drawn.begin(), drawn.begin() + 5),
+              (std::vector<std::int32_t>{-1, -1, -1, -1, 8888}));
+    for (int r = 5; r < 8; ++r) EXPECT_GE(drawn[static_cast<std::size_t>(r)], 0);
+  }
 }
 
 TEST(ChooseTokens, DrawsInProportion) {
   const std::vector<double> probability = {0.5, 0.25, 0.125, 0.0625, 0.03, 0.02, 0.01, 0.0025, 0};
-  const int vocabulary = static_cast<int>(probability.size()), num_rows = 4000;
+  const int vocabulary = static_cast<int>(probability.size()), num_draws = 1000;
   const float temperature = 0.6f;
   std::vector<float> logits;
-  std::vector<RowSampling> rows;
-  for (int r = 0; r < num_rows; ++r) {
-    for (const double p : probability) logits.push_back(temperature * static_cast<float>(std::log(p)) + 3);
-    rows.push_back({.temperature = temperature, .seed = 77, .step = static_cast<std::uint64_t>(r)});
-  }
+  for (const double p : probability) logits.push_back(temperature * static_cast<float>(std::log(p)) + 3);
   std::vector<int> count(probability.size());
-  for (const std::int32_t token : choose(logits, num_rows, vocabulary, vocabulary, rows)) {
-    ASSERT_TRUE(token >= 0 && token < vocabulary);
+  for (const std::int32_t token :
+       choose(logits, vocabulary, vocabulary, evenly(num_draws, {.temperature = temperature})))
     ++count[static_cast<std::size_t>(token)];
-  }
-  for (std::size_t i = 0; i < probability.size(); ++i) {  // five standard deviations
-    const double want = probability[i] * num_rows;
-    EXPECT_NEAR(count[i], want, 5 * std::sqrt(want * (1 - probability[i]))) << "token " << i;
-  }
+  for (std::size_t i = 0; i < probability.size(); ++i)
+    EXPECT_NEAR(count[i], probability[i] * num_draws, 1.01) << "token " << i;
 }
 
 TEST(ChooseTokens, DrawsEvenlyFromALargeVocabulary) {
-  const int vocabulary = 8192, num_rows = 64;
-  const std::vector<float> logits(static_cast<std::size_t>(vocabulary * num_rows), 1.0f);
-  std::vector<RowSampling> rows;
-  for (int r = 0; r < num_rows; ++r)
-    rows.push_back({.temperature = 1, .seed = 1000 + static_cast<std::uint64_t>(r)});
-  double sum = 0;
-  std::vector<std::int32_t> tokens = choose(logits, num_rows, vocabulary, vocabulary, rows);
-  for (const std::int32_t token : tokens) sum += token;
-  EXPECT_NEAR(sum / num_rows / vocabulary, 0.5, 5 * std::sqrt(1.0 / 12 / num_rows));
-  std::sort(tokens.begin(), tokens.end());
-  EXPECT_GT(std::unique(tokens.begin(), tokens.end()) - tokens.begin(), 60);
-}
-
-TEST(ChooseTokens, DrawsTheSameWhateverRunsBesideIt) {
-  Random random(5);
-  const int vocabulary = 12000, num_rows = 5;
-  const std::vector<float> logits = random.normals<float>(vocabulary * num_rows, 2);
-  std::vector<RowSampling> rows;
-  for (int r = 0; r < num_rows; ++r)
-    rows.push_back({.temperature = r == 2 ? 0.0f : 0.9f, .seed = 9, .step = static_cast<std::uint64_t>(r)});
-  const std::vector<std::int32_t> together = choose(logits, num_rows, vocabulary, vocabulary, rows);
-  for (int r = 0; r < num_rows; ++r) {
-    const std::vector<float> one(logits.begin() + r * vocabulary, logits.begin() + (r + 1) * vocabulary);
-    EXPECT_EQ(choose(one, 1, vocabulary, vocabulary, {rows[static_cast<std::size_t>(r)]})[0],
-              together[static_cast<std::size_t>(r)]);
-  }
+  const int vocabulary = 8200, num_draws = 64;
+  const std::vector<float> logits(static_cast<std::size_t>(vocabulary), 1.0f);
+  const std::vector<std::int32_t> tokens =
+      choose(logits, vocabulary, vocabulary, evenly(num_draws, {.temperature = 1}));
+  for (int i = 0; i < num_draws; ++i)
+    EXPECT_EQ(tokens[static_cast<std::size_t>(i)], (2 * i + 1) * vocabulary / (2 * num_draws));
 }
 
 // The tokens that the filters leave, by sorting.
-std::vector<bool> kept_by_sorting(const float* logits, int vocabulary, const RowSampling& row) {
+std::vector<bool> kept_by_sorting(const float* logits, int vocabulary, const RowSampling& choice) {
   std::vector<std::pair<double, int>> candidates;  // (-logit, token)
   const double max = *std::max_element(logits, logits + vocabulary);
   for (int i = 0; i < vocabulary; ++i)
-    if (logits[i] > -kInfinity &&
-        (row.min_p == 0 || logits[i] >= max + row.temperature * std::log(row.min_p)))
+    if ((logits[i] - max) / choice.temperature >= choice.least_exponent)
       candidates.emplace_back(-logits[i], i);
   std::sort(candidates.begin(), candidates.end());
-  if (row.top_k > 0) candidates.resize(std::min(candidates.size(), static_cast<std::size_t>(row.top_k)));
-  const auto weight = [&](std::size_t i) { return std::exp((-candidates[i].first - max) / row.temperature); };
+  if (choice.top_k > 0)
+    candidates.resize(std::min(candidates.size(), static_cast<std::size_t>(choice.top_k)));
+  const auto weight = [&](std::size_t i) {
+    return std::exp((-candidates[i].first - max) / choice.temperature);
+  };
   double total = 0, sum = 0;
   for (std::size_t i = 0; i < candidates.size(); ++i) total += weight(i);
   std::size_t kept = 0;
-  while (kept < candidates.size() && (kept == 0 || sum < row.top_p * total)) sum += weight(kept++);
+  while (kept < candidates.size() && (kept == 0 || sum < choice.top_p * total)) sum += weight(kept++);
   std::vector<bool> result(static_cast<std::size_t>(vocabulary));
   for (std::size_t i = 0; i < kept; ++i) result[static_cast<std::size_t>(candidates[i].second)] = true;
   return result;
@@ -157,30 +133,25 @@ std::vector<bool> kept_by_sorting(const float* logits, int vocabulary, const Row
 
 TEST(ChooseTokens, DrawsOnlyAndAllOfWhatFiltersLeave) {
   Random random(6);
-  const int num_draws = 24;
   for (const int vocabulary : {1, 40, 1104}) {
     std::vector<float> logits = random.normals<float>(vocabulary, 2);
     for (int i = 0; i + 1 < vocabulary; i += 3)
       logits[static_cast<std::size_t>(i)] = std::round(logits[static_cast<std::size_t>(i)]);  // ties
     if (vocabulary > 30) logits[3] = -kInfinity;
-    for (const RowSampling& row :
+    for (const RowSampling& choice :
          {RowSampling{.temperature = 1.0f, .top_k = 1}, RowSampling{.temperature = 0.7f, .top_k = 7},
           RowSampling{.temperature = 1.0f, .top_k = 100000}, RowSampling{.temperature = 1.0f, .top_p = 0.3f},
           RowSampling{.temperature = 2.0f, .top_k = 30, .top_p = 0.8f},
-          RowSampling{.temperature = 1.0f, .top_p = 1e-6f}, RowSampling{.temperature = 1.5f, .min_p = 0.2f},
-          RowSampling{.temperature = 1.0f, .min_p = 1},
-          RowSampling{.temperature = 1.5f, .top_k = 9, .top_p = 0.7f, .min_p = 0.05f}}) {
-      SCOPED_TRACE(testing::Message()
-                   << "vocabulary " << vocabulary << ", temperature " << row.temperature << ", top_k "
-                   << row.top_k << ", top_p " << row.top_p << ", min_p " << row.min_p);
-      const std::vector<bool> kept = kept_by_sorting(logits.data(), vocabulary, row);
-      std::vector<RowSampling> rows(num_draws, row);
-      for (int i = 0; i < num_draws; ++i)
-        rows[static_cast<std::size_t>(i)].step = static_cast<std::uint64_t>(i);
-      std::vector<float> repeated;
-      for (int i = 0; i < num_draws; ++i) repeated.insert(repeated.end(), logits.begin(), logits.end());
+          RowSampling{.temperature = 1.0f, .top_p = 1e-6f}, RowSampling{.temperature = 1.0f, .top_p = 0},
+          RowSampling{.temperature = 1.5f, .least_exponent = std::log(0.2f)},
+          RowSampling{.temperature = 1.0f, .least_exponent = 0},
+          RowSampling{.temperature = 1.5f, .least_exponent = std::log(0.05f), .top_k = 9, .top_p = 0.7f}}) {
+      SCOPED_TRACE(testing::Message() << "vocabulary " << vocabulary << ", temperature " << choice.temperature
+                                      << ", top_k " << choice.top_k << ", top_p " << choice.top_p
+                                      << ", exponents from " << choice.least_exponent);
+      const std::vector<bool> kept = kept_by_sorting(logits.data(), vocabulary, choice);
       std::vector<bool> drawn(kept.size());
-      for (const std::int32_t token : choose(repeated, num_draws, vocabulary, vocabulary, rows)) {
+      for (const std::int32_t token : choose(logits, vocabulary, vocabulary, evenly(24, choice))) {
         ASSERT_TRUE(token >= 0 && token < vocabulary);
         EXPECT_TRUE(kept[static_cast<std::size_t>(token)]) << "token " << token;
         drawn[static_cast<std::size_t>(token)] = true;
@@ -199,11 +170,66 @@ TEST(ChooseTokens, FiltersLeaveGreedyAndBrokenRowsAlone) {
   logits[vocabulary + 7] = NAN;
   std::fill(logits.begin() + 2 * vocabulary, logits.begin() + 3 * vocabulary, -kInfinity);
   logits[3 * vocabulary + 150] = 2;
-  const std::vector<RowSampling> rows = {{.temperature = 0, .top_k = 5},
-                                         {.temperature = 1, .top_k = 5, .top_p = 0.5f},
-                                         {.temperature = 1, .top_p = 0.5f, .min_p = 0.1f},
-                                         {.temperature = 1, .top_k = 1}};
-  EXPECT_EQ(choose(logits, 4, vocabulary, vocabulary, rows), (std::vector<std::int32_t>{150, -1, -1, 150}));
+  std::vector<RowSampling> choices = {{.temperature = 0, .top_k = 5},
+                                      {.temperature = 1, .top_k = 5, .top_p = 0.5f},
+                                      {.temperature = 1, .least_exponent = -2, .top_p = 0.5f},
+                                      {.temperature = 1, .top_k = 1}};
+  for (int i = 0; i < 4; ++i) choices[static_cast<std::size_t>(i)].row = i;
+  EXPECT_EQ(choose(logits, vocabulary, vocabulary, choices), (std::vector<std::int32_t>{150, -1, -1, 150}));
+}
+
+TEST(PrepareRows, MasksAndEditsCopiesAlone) {
+  Random random(9);
+  for (const int vocabulary : {5, 64, 1003}) {
+    SCOPED_TRACE(vocabulary);
+    const int stride = vocabulary + 3, words = (vocabulary + 63) / 64;
+    const std::vector<float> logits = random.normals<float>(3 * stride, 2);
+    std::vector<std::uint64_t> mask(static_cast<std::size_t>(words));
+    for (std::uint64_t& word : mask)
+      for (int bit = 0; bit < 64; ++bit) word |= std::uint64_t{random.below(2) == 1} << bit;
+    const std::vector<PreparedRow> rows = {{2, -1}, {0, 0}, {2, 0}};
+    const std::vector<PreparedEdit> edits = {
+        {0, {.token = 0, .bias = 1.5f}},
+        {0, {.token = 1, .repetition_penalty = 1.3f}},
+        {0, {.token = 2, .is_forbidden = true}},
+        {1, {.token = 3, .bias = -0.25f, .repetition_penalty = 0.7f, .subtract = 0.375f}},
+        {1, {.token = vocabulary, .is_forbidden = true}},
+        {2, {.token = -1, .is_forbidden = true}}};
+    dev::Buffer<float> device_logits(logits);
+    dev::Buffer<std::uint64_t> device_mask(mask);
+    dev::Buffer<PreparedRow> device_rows(rows);
+    dev::Buffer<PreparedEdit> device_edits(edits);
+    const auto prepared_stride = static_cast<std::size_t>(SamplingArgs::prepared_stride(vocabulary));
+    dev::Buffer<float> prepared(3 * prepared_stride);
+    prepare_rows({.logits = device_logits.get(),
+                  .logits_stride = stride,
+                  .vocabulary = vocabulary,
+                  .rows = device_rows.get(),
+                  .mask_words = device_mask.get(),
+                  .edits = device_edits.get(),
+                  .num_rows = 3,
+                  .num_edits = static_cast<int>(edits.size()),
+                  .prepared = prepared.get()},
+                 {});
+    const std::vector<float> got = download(prepared);
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      for (std::size_t t = 0; t < prepared_stride; ++t) {
+        float want = -kInfinity;
+        if (t < static_cast<std::size_t>(vocabulary)) {
+          if (rows[r].first_mask_word < 0 || (mask[t / 64] >> (t % 64) & 1) != 0)
+            want = logits[static_cast<std::size_t>(rows[r].row * stride) + t];
+          for (const PreparedEdit& edit : edits) {
+            if (edit.prepared != static_cast<int>(r) || edit.edit.token != static_cast<int>(t)) continue;
+            want += edit.edit.bias;
+            want = want > 0 ? want / edit.edit.repetition_penalty : want * edit.edit.repetition_penalty;
+            want -= edit.edit.subtract;
+            if (edit.edit.is_forbidden) want = -kInfinity;
+          }
+        }
+        EXPECT_EQ(got[r * prepared_stride + t], want) << "row " << r << " token " << t;
+      }
+    EXPECT_EQ(download(device_logits), logits);
+  }
 }
 
 }  // namespace

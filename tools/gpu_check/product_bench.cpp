@@ -175,18 +175,23 @@ void measure_rows() {
     for (const RowSampling& row : {RowSampling{}, RowSampling{.temperature = 1},
                                    RowSampling{.temperature = 1, .top_k = 40, .top_p = 0.95f}}) {
       Filled logits(Fill::kF32, std::int64_t{rows} * kVocabulary * 4);
-      dev::Buffer<RowSampling> parameters(std::vector<RowSampling>(static_cast<std::size_t>(rows), row));
+      std::vector<RowSampling> choices(static_cast<std::size_t>(rows), row);
+      for (int i = 0; i < rows; ++i) {
+        choices[static_cast<std::size_t>(i)].row = i;
+        choices[static_cast<std::size_t>(i)].uniform = (i + 0.5) / rows;
+      }
+      dev::Buffer<RowSampling> parameters(choices);
       dev::Buffer<std::int32_t> tokens(static_cast<std::size_t>(rows));
       dev::Buffer<std::uint64_t> keys(static_cast<std::size_t>(sampling_keys(rows)));
       const double us = median_us(4, [&](int, dev::stream_t stream) {
         choose_tokens({.logits = reinterpret_cast<const float*>(logits.data()),
                        .logits_stride = kVocabulary,
-                       .rows = parameters.get(),
-                       .num_rows = rows,
+                       .choices = parameters.get(),
+                       .num_choices = rows,
                        .vocabulary = kVocabulary,
                        .tokens = tokens.get(),
                        .keys = keys.get(),
-                       .filters = row.top_k > 0},
+                       .draws = row.temperature > 0},
                       stream);
       });
       report("choose_tokens",
