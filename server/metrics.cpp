@@ -67,6 +67,11 @@ void add_work(MetricsPage& page, const UtilizationMeter& meter) {
     page.sample({{"phase", name_of(phase)}, {"work", "useful"}}, counts.tokens);
     page.sample({{"phase", name_of(phase)}, {"work", "wasted"}}, counts.wasted_tokens);
   }
+  page.begin("redline_wasted_flops_total", "counter", "FLOPs in vain, by phase and cause.");
+  for (const Phase phase : kAllPhases)
+    for (std::size_t cause = 0; cause < kNumWasteCauses; ++cause)
+      page.sample({{"phase", name_of(phase)}, {"cause", kWasteCauseNames[cause]}},
+                  wasted_by(meter.totals(phase), static_cast<WasteCause>(cause)).executed_flops());
   page.begin("redline_compute_seconds_total", "counter",
              "Seconds that the useful FLOPs take at the peaks of their arithmetic: over a time, its MFU.");
   for (const Phase phase : kAllPhases)

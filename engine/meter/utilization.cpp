@@ -21,7 +21,37 @@ std::optional<double> ratio(std::optional<double> numerator, double denominator)
   return *numerator / denominator;
 }
 
+// Of the work, what was useful.
+Counts useful_of(const Counts& counts) {
+  Counts useful;
+  useful.tokens = counts.tokens;
+  useful.flops = counts.flops;
+  useful.flops_by_type = counts.flops_by_type;
+  useful.weights = counts.weights;
+  useful.kv_read = counts.kv_read;
+  useful.kv_write = counts.kv_write;
+  return useful;
+}
+
+// Of the work, what was not.
+Counts wasted_of(const Counts& counts) {
+  Counts wasted;
+  wasted.wasted_tokens = counts.wasted_tokens;
+  wasted.wasted_flops = counts.wasted_flops;
+  wasted.wasted_flops_by_type = counts.wasted_flops_by_type;
+  wasted.wasted_bytes = counts.wasted_bytes;
+  return wasted;
+}
+
 }  // namespace
+
+Counts wasted_by(const PhaseTotals& totals, WasteCause cause) {
+  if (cause == WasteCause::kPadding) return {};
+  if (cause == WasteCause::kAborted) return totals.aborted;
+  Counts recomputed = wasted_of(totals.counts);
+  recomputed -= totals.aborted;
+  return recomputed;
+}
 
 double PhaseTotals::ideal_ns(PeakBasis basis) const {
   return basis == PeakBasis::kVendor ? ideal_ns_vendor : ideal_ns_attainable;
@@ -30,6 +60,7 @@ double PhaseTotals::ideal_ns(PeakBasis basis) const {
 PhaseTotals& PhaseTotals::operator-=(const PhaseTotals& earlier) {
   steps -= earlier.steps;
   counts -= earlier.counts;
+  aborted -= earlier.aborted;
   busy_ns -= earlier.busy_ns;
   wall_ns -= earlier.wall_ns;
   ideal_ns_vendor -= earlier.ideal_ns_vendor;
@@ -77,6 +108,7 @@ void UtilizationMeter::add_step(const StepRecord& record) {
 
 void UtilizationMeter::reclassify_as_wasted(const Counts& counts, Phase phase, std::int64_t whole_steps) {
   PhaseTotals& t = totals_[static_cast<std::size_t>(phase)];
+  t.aborted += useful_of(counts).as_wasted();
   t.counts -= counts;
   t.counts += counts.as_wasted();
   t.steps -= whole_steps;

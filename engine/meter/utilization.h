@@ -33,6 +33,7 @@ inline constexpr const char* kPeakBasisNames[2] = {"vendor", "attainable"};
 struct PhaseTotals {
   std::int64_t steps = 0;
   Counts counts;
+  Counts aborted;  // of the wasted work in `counts`, what proved in vain later; the rest was computed again
   double busy_ns = 0;
   double wall_ns = 0;  // gaps included
   // Roofline time of the executed operations; not a number once a peak was unknown.
@@ -69,6 +70,17 @@ struct RunSummary {
   std::int64_t cached_tokens = 0;  // of them, found in the prefix cache
   std::int64_t generated_tokens = 0;
 };
+
+/// Why work was in vain. Reserved, until there are drafts: "rejected_drafts".
+enum class WasteCause : std::uint8_t {
+  kPadding,        // rows that belong to no sequence: the ledger is charged with none
+  kRecomputation,  // tokens whose cache was taken away by a preemption
+  kAborted,        // requests that ended before a token of theirs was delivered
+};
+inline constexpr int kNumWasteCauses = 3;
+inline constexpr const char* kWasteCauseNames[kNumWasteCauses] = {"padding", "recomputation", "aborted"};
+/// Of a phase's wasted work, what was in vain for this cause; the causes sum to it.
+Counts wasted_by(const PhaseTotals& totals, WasteCause cause);
 
 /// Give Ops::ledger() the same peaks (Ledger::set_peaks) before the first step: it works out SOL and the
 /// split of mixed steps. Not thread-safe.

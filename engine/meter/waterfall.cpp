@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace redline {
 namespace {
@@ -35,8 +36,19 @@ double wasted_share(const Counts& counts, const Peaks& peaks) {
   return std::clamp(seconds_at(peaks, counts.wasted_flops_by_type).value_or(0) / executed, 0.0, 1.0);
 }
 
-std::vector<KindWaterfall> kinds_of(const PhaseTotals& totals, PeakBasis basis, double wasted,
-                                    std::optional<double> clock) {
+// Shares of the wasted FLOPs, by their time at the peaks, that sum to 1; of none, zeros.
+std::array<double, kNumWasteCauses> cause_shares(const PhaseTotals& totals, const Peaks& peaks) {
+  std::array<double, kNumWasteCauses> shares{};
+  double sum = 0;
+  for (std::size_t i = 0; i < kNumWasteCauses; ++i) {
+    const Counts wasted = wasted_by(totals, static_cast<WasteCause>(i));
+    sum += shares[i] = seconds_at(peaks, wasted.wasted_flops_by_type).value_or(0);
+  }
+  for (double& share : shares) share = sum > 0 ? share / sum : 0;
+  return shares;
+}
+
+std::vector<KindWaterfall> kinds_of(const PhaseTotals& totals, PeakBasis basis, const BusyWork& phase) {
   std::vector<KindWaterfall> kinds;
   for (std::size_t k = 0; k < kNumOpKinds; ++k) {
     const KindTimes& kind = totals.kinds[k];
@@ -47,8 +59,9 @@ std::vector<KindWaterfall> kinds_of(const PhaseTotals& totals, PeakBasis basis, 
                                                              .communication_s = k == kAllReduce ? busy_s : 0,
                                                              .compute_s = peak.compute_s,
                                                              .roofline_s = peak.roofline_s,
-                                                             .wasted = wasted,
-                                                             .clock = clock})});
+                                                             .wasted = phase.wasted,
+                                                             .causes = phase.causes,
+                                                             .clock = phase.clock})});
   }
   std::ranges::sort(kinds, std::ranges::greater(),
                     [](const KindWaterfall& kind) { return kind.terms.wall_s(); });
@@ -57,24 +70,18 @@ std::vector<KindWaterfall> kinds_of(const PhaseTotals& totals, PeakBasis basis, 
 
 // The phase's own: gap and busy terms. Clock loss is found kind by kind, since a phase mixes what computes
 // with what waits for memory.
-Waterfall phase_waterfall(const PhaseTotals& totals, const Peaks& peaks, PeakBasis basis, double wasted,
-                          std::optional<double> clock) {
-  const double busy_s = totals.busy_ns * kSPerNs;
-  Waterfall phase =
-      busy_waterfall({.busy_s = busy_s,
-                      .communication_s = totals.kinds[kAllReduce].busy_ns * kSPerNs,
-                      .compute_s = seconds_at(peaks, totals.counts.executed_flops_by_type()).value_or(0),
-                      .roofline_s = totals.ideal_ns(basis) * kSPerNs,
-                      .wasted = wasted});
+Waterfall phase_waterfall(const PhaseTotals& totals, PeakBasis basis, BusyWork work) {
+  const std::optional<double> clock = std::exchange(work.clock, std::nullopt);
+  Waterfall phase = busy_waterfall(work);
   phase.clock_is_exposed = clock.has_value();
   for (const KindTimes& kind : totals.kinds) {
     if (!clock) break;
     const KindAtPeak peak = at_peak(kind, basis);
-    const double loss_s = (1 - wasted) * std::max(0.0, peak.compute_s / *clock - peak.roofline_s);
+    const double loss_s = (1 - work.wasted) * std::max(0.0, peak.compute_s / *clock - peak.roofline_s);
     phase[Term::kClockLoss] += loss_s;
     phase[Term::kKernelInefficiency] -= loss_s;
   }
-  phase[Term::kGap] = totals.wall_ns * kSPerNs - busy_s;
+  phase[Term::kGap] = totals.wall_ns * kSPerNs - work.busy_s;
   return phase;
 }
 
@@ -97,6 +104,7 @@ Term Waterfall::largest_loss() const {
 
 Waterfall& Waterfall::operator+=(const Waterfall& other) {
   for (std::size_t i = 0; i < seconds.size(); ++i) seconds[i] += other.seconds[i];
+  for (std::size_t i = 0; i < waste_seconds.size(); ++i) waste_seconds[i] += other.waste_seconds[i];
   clock_is_exposed = clock_is_exposed && other.clock_is_exposed;
   return *this;
 }
@@ -107,6 +115,8 @@ Waterfall busy_waterfall(const BusyWork& work) {
   terms.clock_is_exposed = work.clock.has_value();
   terms[Term::kExposedCommunication] = work.communication_s;
   terms[Term::kWaste] = work.wasted * device_s;
+  for (std::size_t i = 0; i < kNumWasteCauses; ++i)
+    terms.waste_seconds[i] = work.causes[i] * terms[Term::kWaste];
   terms[Term::kMemoryBoundPenalty] = useful * (work.roofline_s - work.compute_s);
   if (work.clock)
     terms[Term::kClockLoss] = useful * std::max(0.0, work.compute_s / *work.clock - work.roofline_s);
@@ -124,9 +134,16 @@ std::optional<WindowWaterfall> waterfall_of(const PhaseTotalsArray& totals, cons
     window.whole.clock_is_exposed = clock.has_value();
     for (std::size_t p = 0; p < kNumPhases; ++p) {
       if (totals[p].busy_ns <= 0) continue;
-      const double wasted = wasted_share(totals[p].counts, peaks);
-      window.phases[p] = phase_waterfall(totals[p], peaks, basis, wasted, clock);
-      window.kinds[p] = kinds_of(totals[p], basis, wasted, clock);
+      const BusyWork work{
+          .busy_s = totals[p].busy_ns * kSPerNs,
+          .communication_s = totals[p].kinds[kAllReduce].busy_ns * kSPerNs,
+          .compute_s = seconds_at(peaks, totals[p].counts.executed_flops_by_type()).value_or(0),
+          .roofline_s = totals[p].ideal_ns(basis) * kSPerNs,
+          .wasted = wasted_share(totals[p].counts, peaks),
+          .causes = cause_shares(totals[p], peaks),
+          .clock = clock};
+      window.phases[p] = phase_waterfall(totals[p], basis, work);
+      window.kinds[p] = kinds_of(totals[p], basis, work);
       window.whole += window.phases[p];
     }
     window.whole[Term::kGap] += wall_s - idle_s - window.whole.wall_s();

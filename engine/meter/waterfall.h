@@ -38,6 +38,7 @@ inline constexpr const char* kTermNames[kNumTerms] = {"idle",
 /// what is charged to memory, or a peak is out of date (UtilizationMeter::flags says which).
 struct Waterfall {
   std::array<double, kNumTerms> seconds{};
+  std::array<double, kNumWasteCauses> waste_seconds{};  // sum to the term: why
   bool clock_is_exposed = true;  // else clock loss is part of kernel inefficiency, and its own term 0
 
   double& operator[](Term term) { return seconds[static_cast<std::size_t>(term)]; }
@@ -54,10 +55,11 @@ struct Waterfall {
 /// What busy time was spent on, at the device's peaks.
 struct BusyWork {
   double busy_s = 0;
-  double communication_s = 0;     // of it, exposed
-  double compute_s = 0;           // executed FLOPs at their peaks
-  double roofline_s = 0;          // sum over operations of the longer of compute and memory
-  double wasted = 0;              // share of it all that was in vain, 0 to 1
+  double communication_s = 0;                    // of it, exposed
+  double compute_s = 0;                          // executed FLOPs at their peaks
+  double roofline_s = 0;                         // sum over operations of the longer of compute and memory
+  double wasted = 0;                             // share of it all that was in vain, 0 to 1
+  std::array<double, kNumWasteCauses> causes{};  // shares of that
   std::optional<double> clock{};  // the device's mean clock by its nominal one; nothing: not exposed
 };
 /// The busy terms, which sum to `busy_s`. Waste takes its share of everything.

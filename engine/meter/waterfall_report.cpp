@@ -22,7 +22,12 @@ Json waterfall_json(const Waterfall& waterfall) {
   Json terms = Json::object();
   for (std::size_t i = 0; i < kNumTerms; ++i)
     terms[kTermNames[i]] = is_hidden(waterfall, i) ? Json() : Json(waterfall.seconds[i]);
-  return {{"wall_s", waterfall.wall_s()}, {"mfu", waterfall.mfu()}, {"terms_s", std::move(terms)}};
+  Json waste = Json::object();
+  for (std::size_t i = 0; i < kNumWasteCauses; ++i) waste[kWasteCauseNames[i]] = waterfall.waste_seconds[i];
+  return {{"wall_s", waterfall.wall_s()},
+          {"mfu", waterfall.mfu()},
+          {"terms_s", std::move(terms)},
+          {"waste_s", std::move(waste)}};
 }
 
 // A cell for every 72nd of the time.
@@ -38,6 +43,17 @@ std::string bar(const Waterfall& terms) {
 }
 
 std::string share(double seconds, double of) { return of > 0 ? format_percent(seconds / of) : kUnknownText; }
+
+// A row for each cause that there was.
+void add_causes(std::vector<std::vector<std::string>>& rows, const std::vector<const Waterfall*>& columns) {
+  for (std::size_t i = 0; i < kNumWasteCauses; ++i) {
+    const double seconds = columns.front()->waste_seconds[i];
+    if (seconds == 0) continue;
+    std::vector<std::string> row{std::string("    ") + kWasteCauseNames[i], format_duration(seconds)};
+    for (const Waterfall* terms : columns) row.push_back(share(terms->waste_seconds[i], terms->wall_s()));
+    rows.push_back(std::move(row));
+  }
+}
 
 std::string terms_table(const WindowWaterfall& window) {
   std::vector<const Waterfall*> columns{&window.whole};
@@ -56,6 +72,7 @@ std::string terms_table(const WindowWaterfall& window) {
       for (const Waterfall* terms : columns) row.push_back(share(terms->seconds[i], terms->wall_s()));
     }
     rows.push_back(std::move(row));
+    if (static_cast<Term>(i) == Term::kWaste) add_causes(rows, columns);
   }
   rows.push_back({"  wall", format_duration(window.whole.wall_s())});
   for (std::size_t i = 1; i < columns.size(); ++i) {

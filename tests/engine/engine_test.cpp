@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <future>
 #include <random>
 #include <thread>
 
 #include "engine/constraint/constraint.h"
 #include "engine/constraint/gbnf.h"
+#include "engine/meter/utilization.h"
+#include "engine/meter/waterfall.h"
 #include "tests/engine/tiny_model.h"
 
 namespace redline {
@@ -278,6 +281,65 @@ TEST(Engine, RequestsSharesSumToTheSteps) {
   EXPECT_GT(steps[0].wasted_tokens, 0) << "preempted sequences are computed again";
   EXPECT_GT(busy_ns, 0);
   EXPECT_NEAR(device_ns / busy_ns, 1, 1e-9);
+}
+
+// Preemptions by a small cache, and an abort in the middle of a prompt.
+TEST(Engine, WasteHasItsCauseAndTheCausesSumToIt) {
+  auto model = tiny_model();
+  DevicePeaks peaks;
+  for (auto& peak : peaks.compute) peak.attainable = 1e11;
+  peaks.bandwidth.attainable = 1e10;
+  model->ops->ledger().set_peaks(peaks.attainable(), peaks.vendor());
+  UtilizationMeter meter(peaks, 0);
+  std::promise<void> has_begun, is_aborted;
+  bool waits = true;
+  std::int64_t begin_ns = 0, end_ns = 0, prefilled = 0;
+  {
+    EngineOptions options = small_options();
+    options.max_context = 0;
+    options.kv_memory_bytes = 20 * 16 * 2 * 32 * 2 * 2;
+    Engine engine(model, options, [&](const StepRecord& record) {
+      meter.add_step(record);
+      if (begin_ns == 0) begin_ns = record.start_ns;
+      end_ns = record.start_ns + record.wall_ns;
+      for (const SequenceStep& sequence : record.sequences)
+        if (sequence.request->prompt_tokens == 150 && waits) {
+          prefilled = sequence.num_tokens;
+          waits = false;
+          has_begun.set_value();
+          is_aborted.get_future().wait();
+        }
+    });
+    const auto doomed = engine.submit(request_of(random_tokens(150, 9, 211), 30));
+    has_begun.get_future().wait();
+    doomed->abort();
+    std::vector<std::unique_ptr<Stream>> streams;
+    for (std::uint32_t i = 0; i < 6; ++i)
+      streams.push_back(engine.submit(request_of(random_tokens(60, i, 211), 30)));
+    is_aborted.set_value();
+    for (const auto& stream : streams) collect(*stream);
+    EXPECT_EQ(collect(*doomed)[0].reason, FinishReason::kAborted);
+    EXPECT_GT(engine.stats().num_preemptions, 0);
+  }
+  const PhaseTotals& prefill = meter.totals(Phase::kPrefill);
+  const Counts aborted = wasted_by(prefill, WasteCause::kAborted);
+  const Counts recomputed = wasted_by(prefill, WasteCause::kRecomputation);
+  EXPECT_EQ(aborted.wasted_tokens, prefilled);
+  EXPECT_GT(aborted.executed_flops(), 0);
+  EXPECT_GT(recomputed.wasted_tokens, 0);
+  EXPECT_EQ(aborted.wasted_tokens + recomputed.wasted_tokens, prefill.counts.wasted_tokens);
+  EXPECT_EQ(aborted.executed_flops() + recomputed.executed_flops(),
+            prefill.counts.executed_flops() - prefill.counts.useful_flops());
+  EXPECT_EQ(aborted.wasted_bytes + recomputed.wasted_bytes, prefill.counts.wasted_bytes);
+  const auto window =
+      waterfall_of(meter.totals(), peaks, static_cast<double>(end_ns - begin_ns) * 1e-9).value();
+  for (const Waterfall* terms : {&window.whole, &window.phases[0], &window.phases[1]}) {
+    double sum = 0;
+    for (const double seconds : terms->waste_seconds) sum += seconds;
+    EXPECT_NEAR(sum, (*terms)[Term::kWaste], 1e-12);
+  }
+  EXPECT_GT(window.whole.waste_seconds[static_cast<std::size_t>(WasteCause::kAborted)], 0);
+  EXPECT_GT(window.whole.waste_seconds[static_cast<std::size_t>(WasteCause::kRecomputation)], 0);
 }
 
 TEST(Engine, AbortEndsARequestAndFreesItsBlocks) {

@@ -98,6 +98,31 @@ TEST(Waterfall, IdealComputeByWallIsTheMfuThatTheMeterPublishes) {
   EXPECT_DOUBLE_EQ(window.whole.mfu(), ideal_s / 4e-6);
 }
 
+TEST(Waterfall, WasteIsSplitByItsCausesWhoseWindowsAreTheirOwn) {
+  UtilizationMeter meter(device(), 0);
+  const StepCounts again = step_of(Phase::kPrefill, {kProduct}, 1);  // 100 ns of FLOPs
+  const StepCounts useful = step_of(Phase::kPrefill, {kProduct});
+  for (const StepCounts& step : {again, useful, useful, useful}) add(meter, step, 500);
+  meter.reclassify_as_wasted(useful.phase[0], Phase::kPrefill);
+  const Waterfall window = waterfall(meter, 2000e-9).whole;
+  EXPECT_DOUBLE_EQ(window[Term::kWaste], 1000e-9) << "half of the FLOPs";
+  EXPECT_DOUBLE_EQ(window.waste_seconds[static_cast<std::size_t>(WasteCause::kRecomputation)], 500e-9);
+  EXPECT_DOUBLE_EQ(window.waste_seconds[static_cast<std::size_t>(WasteCause::kAborted)], 500e-9);
+  EXPECT_EQ(window.waste_seconds[static_cast<std::size_t>(WasteCause::kPadding)], 0);
+
+  // What was computed again, and was useful in part, is aborted: only that part is the abort's.
+  const PhaseTotalsArray before = meter.totals();
+  const StepCounts half = step_of(Phase::kPrefill, {kProduct}, 0.5);
+  add(meter, half, 500);
+  meter.reclassify_as_wasted(half.phase[0], Phase::kPrefill);
+  PhaseTotalsArray later = meter.totals();
+  later[0] -= before[0];
+  const auto flops = [&](WasteCause cause) { return wasted_by(later[0], cause).wasted_flops_by_type[kBF16]; };
+  EXPECT_EQ(flops(WasteCause::kRecomputation), half.phase[0].wasted_flops_by_type[kBF16]);
+  EXPECT_EQ(flops(WasteCause::kAborted), half.phase[0].flops_by_type[kBF16]);
+  EXPECT_EQ(wasted_by(later[0], WasteCause::kAborted).wasted_tokens, 1);
+}
+
 // Whatever ran, in whatever order, with negative inefficiency too: everything sums, both ways.
 TEST(Waterfall, TermsSumToTheWallPhasesToTheWholeAndKindsToTheirPhases) {
   const std::uint32_t seed = std::random_device{}();

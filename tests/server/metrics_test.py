@@ -159,6 +159,13 @@ class Work(unittest.TestCase):
         self.assertGreater(page['redline_tokens_total{phase="prefill",work="wasted"}'], 0)
         self.assertGreater(page['redline_flops_total{phase="prefill",part="ffn",work="wasted"}'], 0)
         self.assertEqual(page['redline_tenant_flops_total{tenant="default"}'], self.executed_flops(page), "what tenants cost is what the engine did")
+        for phase in ("prefill", "decode"):
+            causes = {cause: page[f'redline_wasted_flops_total{{phase="{phase}",cause="{cause}"}}'] for cause in ("padding", "recomputation", "aborted")}
+            wasted = sum(page[f'redline_flops_total{{phase="{phase}",part="{part}",work="wasted"}}'] for part in ("projections", "attention", "ffn", "head"))
+            self.assertEqual(causes, {"padding": 0, "recomputation": wasted, "aborted": 0}, phase)
+        waterfall = json.loads(server.ask("GET", "/v1/utilization")[1])["explanation"]["waterfall"]
+        self.assertGreater(waterfall["waste_s"]["recomputation"], 0)
+        self.assertAlmostEqual(sum(waterfall["waste_s"].values()), waterfall["terms_s"]["waste"], delta=1e-9)
 
     def test_tenants_add_up_to_the_engine_when_clients_go_and_answers_are_many(self):
         server = self.serve()
