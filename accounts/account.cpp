@@ -22,6 +22,7 @@ void set_usage(CallAccount& account, const RequestUsage& usage) {
   account.prompt_tokens = usage.prompt_tokens;
   account.cached_tokens = usage.cached_tokens;
   account.generated_tokens = usage.generated_tokens;
+  account.joules = usage.joules;
   const Counts* by_phase[kNumPhases] = {&usage.prefill, &usage.decode};
   for (std::size_t phase = 0; phase < kNumPhases; ++phase) {
     account.flops[phase] = by_phase[phase]->executed_flops();

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/meter/energy_meter.h"
 #include "engine/model_config.h"
 #include "engine/request.h"
 #include "engine/sampling_defaults.h"
@@ -72,6 +73,9 @@ struct EngineOptions {
   /// Share of the cache's blocks that a tenant's requests may hold, (0, 1]: of each, but for those named.
   double tenant_kv_share = 1;
   std::map<std::string, double> tenant_kv_shares{};
+  /// What tells the device's energy, for the joules of each request; the engine's thread alone reads it.
+  /// Null: nothing does.
+  std::shared_ptr<DeviceSensors> sensors{};
 };
 
 /// A running request's output. Owned by the caller; destroying it aborts what still runs.
@@ -107,7 +111,8 @@ struct EngineStats {
   double kv_usage = 0;          // of the pool's blocks, 0 to 1
   double kv_fragmentation = 0;  // of the slots that running sequences hold, without a known token
   std::int64_t max_context = 0, kv_bytes = 0, num_blocks = 0;
-  std::int64_t num_late_steps = 0;  // that took longer than target_tpot_s, where there is one
+  std::int64_t num_late_steps = 0;    // that took longer than target_tpot_s, where there is one
+  std::optional<EnergyUse> energy{};  // nothing where no sensor tells
   std::vector<TenantUse> tenants{};
   std::string failure{};  // why the engine ended, if it did: every request fails with it
 };

@@ -19,6 +19,13 @@ std::int64_t now_ns() {
       .count();
 }
 
+// Of a sequence's FLOPs in a step.
+double wasted_share(const Counts& counts) {
+  const std::int64_t executed = counts.executed_flops();
+  if (executed == 0) return counts.wasted_tokens > 0 ? 1 : 0;
+  return static_cast<double>(executed - counts.useful_flops()) / static_cast<double>(executed);
+}
+
 std::optional<StepForecast> forecast_of(LoadedModel& model, const EngineOptions& options) {
   if (!options.target_tpot_s) return std::nullopt;
   const DevicePeaks device = peaks_for(*model.ops);
@@ -55,6 +62,7 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
       transformer_(model.config, *model.weights, size.max_context),
       batch_(size.cache.block_size, size.cache.num_blocks),
       logits_(model.config.vocab_size),
+      energy_(options.sensors),
       inbox_(std::make_shared<Inbox>()) {
   transformer_.reserve(*model.ops, options.max_batched_tokens, max_context_);
   logits_.reserve(*model.ops, options.max_sequences);
@@ -77,6 +85,7 @@ std::shared_ptr<StreamState> EngineCore::submit(Request request, std::function<v
   stream->num_unfinished = request.n;
   stream->inbox = inbox_;
   stream->usage.arrival_ns = now_ns();
+  stream->usage.received_ns = request.received_ns != 0 ? request.received_ns : stream->usage.arrival_ns;
   stream->usage.prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
   {
     const std::lock_guard lock(inbox_->mutex);
@@ -142,6 +151,7 @@ void EngineCore::run() {
 
 void EngineCore::step() {
   const std::int64_t start_ns = now_ns();
+  if (energy_.is_on() && last_step_end_ns_ == 0) energy_.begin(start_ns);
   drain_inbox();  // from here on the step's requests are fixed
 
   const StepPlan plan = scheduler_.schedule();  // from here on who computes how much, in which blocks
@@ -198,6 +208,7 @@ void EngineCore::begin(Inbox::Submission submission) {
   job->tenant = request.tenant;
   job->on_end = std::move(request.on_end);
   job->usage = job->stream->usage;
+  if (energy_.is_on()) job->energy = std::make_shared<EnergyShare>();
   job->finished.resize(static_cast<std::size_t>(request.n));
   for (std::int32_t i = 0; i < request.n; ++i)
     job->answers.emplace_back(request, i, static_cast<std::int32_t>(num_new), model_.tokenizer.get(),
@@ -236,12 +247,24 @@ BatchView EngineCore::make_batch(const StepPlan& plan) {
   return batch_.view();
 }
 
-// Requests whose first step this is wait no more.
+// Requests whose first step this is wait no more, nor do those that have blocks again.
 void EngineCore::take_up(const StepPlan& plan, std::int64_t start_ns) {
+  for (const Sequence* sequence : plan.preempted) {
+    Running& running = running_.at(sequence->id);
+    running.is_preempted = true;
+    Job& job = *running.job;
+    if (++job.num_preempted == job.stream->sequences.size()) job.clock.preempt(start_ns, busy_ns_);
+  }
   for (const ScheduledSequence& scheduled : plan.sequences) {
-    Job& job = *running_.at(scheduled.sequence->id).job;
+    Running& running = running_.at(scheduled.sequence->id);
+    Job& job = *running.job;
+    if (std::exchange(running.is_preempted, false)) {
+      --job.num_preempted;
+      job.clock.resume(start_ns, busy_ns_);
+    }
     if (job.usage.scheduled_ns != 0) continue;
     job.usage.scheduled_ns = start_ns;
+    job.clock.start(start_ns, busy_ns_);
     leave_queue(job.tenant);
   }
 }
@@ -253,15 +276,20 @@ void EngineCore::leave_queue(const std::string& tenant) {
 }
 
 void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
+  busy_ns_ += counts.busy_ns[0] + counts.busy_ns[1];
   sequence_steps_.clear();
   preempted_.clear();
   for (const Sequence* sequence : plan.preempted) preempted_.push_back(&running_.at(sequence->id).job->usage);
   for (std::size_t i = 0; i < plan.sequences.size(); ++i) {
     const ScheduledSequence& scheduled = plan.sequences[i];
-    RequestUsage& usage = running_.at(scheduled.sequence->id).job->usage;
+    Job& job = *running_.at(scheduled.sequence->id).job;
+    RequestUsage& usage = job.usage;
     const Phase phase = scheduled.is_decode ? Phase::kDecode : Phase::kPrefill;
     (scheduled.is_decode ? usage.decode : usage.prefill) += counts.sequences[i];
-    usage.device_ns[static_cast<std::size_t>(phase)] += attributed_busy_ns(counts, phase, i);
+    const double own_ns = attributed_busy_ns(counts, phase, i);
+    usage.device_ns[static_cast<std::size_t>(phase)] += own_ns;
+    job.clock.add(phase, own_ns, wasted_share(counts.sequences[i]));
+    if (job.energy) energy_.charge(job.energy, own_ns);
     usage.cached_tokens = std::max<std::int64_t>(usage.cached_tokens, scheduled.sequence->num_cached_tokens);
     sequence_steps_.push_back({&usage, phase, scheduled.num_tokens, scheduled.num_recomputed});
   }
@@ -356,6 +384,8 @@ void EngineCore::advance(SequenceId id, OutputEvent event) {
     running_.erase(id);
     std::erase(job.stream->sequences, id);
     job.finished[running.answer] = true;
+    if (job.num_preempted > 0 && job.num_preempted == job.stream->sequences.size())
+      job.clock.preempt(now_ns(), busy_ns_);
   }
   events_.emplace_back(running.job, std::move(event));
 }
@@ -389,8 +419,19 @@ void EngineCore::record(const BatchView& batch, const StepCounts& counts, const 
   last_step_end_ns_ = end_ns;
 }
 
+// What ends is told all its joules.
+void EngineCore::settle_energy(std::int64_t now) {
+  const bool ends = std::ranges::any_of(
+      events_, [](const auto& event) { return event.second.finish_reason != FinishReason::kNone; });
+  if (ends || energy_.is_due(now)) energy_.settle(now);
+  for (auto& [job, event] : events_) job->usage.joules = job->energy->value();
+  const std::lock_guard lock(stats_mutex_);
+  stats_.energy = energy_.use();
+}
+
 void EngineCore::emit() {
   const std::int64_t time_ns = now_ns();
+  if (energy_.is_on()) settle_energy(time_ns);
   for (auto& [job, event] : events_) {
     StreamState& stream = *job->stream;
     event.time_ns = time_ns;
@@ -400,6 +441,8 @@ void EngineCore::emit() {
       ends = event.finish_reason != FinishReason::kNone && --stream.num_unfinished == 0;
       if (ends) job->usage.finish_ns = time_ns;
       if (ends) job->usage.finish_reason = event.finish_reason;
+      if (ends)
+        job->usage.times = job->clock.end(job->usage.received_ns, job->usage.arrival_ns, time_ns, busy_ns_);
       stream.usage = job->usage;
       stream.events.push_back(std::move(event));
       stream.arrived.notify_all();

@@ -23,6 +23,7 @@
 #include "engine/constraint/mask_worker.h"
 #include "engine/engine.h"
 #include "engine/logits.h"
+#include "engine/meter/request_clock.h"
 #include "engine/meter/step_forecast.h"
 #include "engine/model.h"
 #include "kvcache/kv_cache.h"
@@ -84,6 +85,9 @@ class EngineCore {
     std::vector<Answer> answers;
     std::vector<bool> finished;  // by answer
     RequestUsage usage;
+    RequestClock clock;
+    std::shared_ptr<EnergyShare> energy;  // null where no sensor tells
+    std::size_t num_preempted = 0;        // of its sequences
     std::function<void(const RequestUsage&)> on_end;
   };
   // What a sequence computes: one answer of a job, and at first the prompt of all.
@@ -91,6 +95,7 @@ class EngineCore {
     std::shared_ptr<Job> job;
     std::size_t answer = 0;
     std::size_t num_to_fork = 0;  // answers after this one that begin when the prompt is computed
+    bool is_preempted = false;
   };
   // A step's result for one sequence: its own answer's event, then those of the answers that fork from it.
   struct Outcome {
@@ -116,6 +121,7 @@ class EngineCore {
   void advance(SequenceId id, OutputEvent event);
   void record(const BatchView& batch, const StepCounts& counts, const StepLoad& load, std::int64_t start_ns);
   void emit();
+  void settle_energy(std::int64_t now_ns);
   void abort_job(const std::shared_ptr<StreamState>& stream);
   void end_job(const std::shared_ptr<Job>& job, FinishReason reason, const std::string& error);
   void fail_everything(const std::string& why);
@@ -142,6 +148,8 @@ class EngineCore {
   SequenceId next_sequence_ = 1;
   std::int64_t num_steps_ = 0, num_late_steps_ = 0;
   std::int64_t last_step_end_ns_ = 0;  // 0: idle since
+  double busy_ns_ = 0;                 // of the device, in all steps
+  EnergyMeter energy_;
   std::array<Counts, kNumPhases> wasted_since_{};
   std::vector<SequenceStep> sequence_steps_;  // of this step
   std::vector<const RequestUsage*> preempted_;

@@ -41,6 +41,38 @@ struct SamplingParams {
 
 struct RequestUsage;
 
+/// What a request's time is spent on.
+enum class RequestTerm : std::uint8_t {
+  kReading,        // its caller had it and had not submitted it
+  kQueued,         // no step had computed any of it
+  kPrefill,        // its share of the device's busy time
+  kDecode,         //
+  kRecomputation,  // the same, for what it had computed before a preemption
+  kOthers,         // the device computed others, beside it or before its turn
+  kPreempted,      // none of it ran: others had its blocks
+  kGap,            // the device did not execute
+};
+inline constexpr int kNumRequestTerms = 8;
+inline constexpr const char* kRequestTermNames[kNumRequestTerms] = {
+    "reading", "queued", "prefill", "decode", "recomputation", "others", "preempted", "gap"};
+
+/// Nanoseconds by term.
+struct RequestTimes {
+  std::array<std::int64_t, kNumRequestTerms> ns{};
+
+  std::int64_t& operator[](RequestTerm term) { return ns[static_cast<std::size_t>(term)]; }
+  std::int64_t operator[](RequestTerm term) const { return ns[static_cast<std::size_t>(term)]; }
+  std::int64_t sum() const {
+    std::int64_t sum = 0;
+    for (const std::int64_t each : ns) sum += each;
+    return sum;
+  }
+  RequestTimes& operator+=(const RequestTimes& other) {
+    for (std::size_t i = 0; i < ns.size(); ++i) ns[i] += other.ns[i];
+    return *this;
+  }
+};
+
 /// An immutable submission.
 struct Request {
   std::vector<std::int32_t> prompt{};  // token ids, at least one
@@ -50,6 +82,7 @@ struct Request {
   std::string tenant{};       // tenants are served alike, share no cached prefixes, and have limits
   std::string cache_salt{};   // only a tenant's requests with the same salt share cached prefixes
   bool use_prefix_cache = true;
+  std::int64_t received_ns = 0;              // steady clock: when the caller got it; 0: as it is submitted
   std::shared_ptr<Constraint> constraint{};  // what every answer must look like; null: anything
   // Called on the engine's thread once its last answer has ended, however it did: must return at once.
   std::function<void(const RequestUsage&)> on_end{};
@@ -85,11 +118,14 @@ struct RequestUsage {
   Counts prefill, decode;
   // Of the device's busy time, by phase: attributed (meter/attribution.h), so that requests sum to the steps.
   std::array<double, kNumPhases> device_ns{};
-  std::int64_t arrival_ns = 0;      // steady clock
+  std::optional<double> joules{};   // likewise of its energy; nothing where no sensor tells
+  std::int64_t received_ns = 0;     // steady clock: Request::received_ns, else arrival_ns
+  std::int64_t arrival_ns = 0;      // submitted
   std::int64_t scheduled_ns = 0;    // its first step began; 0: it has not
   std::int64_t first_token_ns = 0;  // 0: none yet
   std::int64_t finish_ns = 0;
   FinishReason finish_reason = FinishReason::kNone;  // of the answer that ended last
+  RequestTimes times;  // once it has ended: they sum to the time from received_ns to finish_ns
 };
 
 }  // namespace redline

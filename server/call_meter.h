@@ -45,6 +45,7 @@ class CallMeter {
  public:
   /// The call has arrived. `totals` outlive it.
   explicit CallMeter(AnswerTotals& totals, std::string tenant = "default");
+  std::int64_t arrival_ns() const { return arrival_ns_; }
   ~CallMeter();
   CallMeter(const CallMeter&) = delete;
   CallMeter& operator=(const CallMeter&) = delete;

@@ -126,6 +126,10 @@ void CallTrace::add_usage(std::int64_t end_ns) {
   Counts counts = usage.prefill;
   counts += usage.decode;
   add_work(attributes, counts, usage.device_ns[0] + usage.device_ns[1]);
+  if (usage.joules) attributes.emplace_back("redline.joules", *usage.joules);
+  for (std::size_t term = 0; term < kNumRequestTerms; ++term)
+    attributes.emplace_back(std::string("redline.time.") + kRequestTermNames[term],
+                            seconds(static_cast<double>(usage.times.ns[term])));
   std::int64_t first_token_ns = end_ns;
   bool has_token = false;
   for (std::size_t prompt = 0; prompt < num_prompts_; ++prompt)

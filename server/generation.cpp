@@ -95,11 +95,14 @@ bool Generation::given_up() const { return signal_->given_up; }
 
 RequestUsage Generation::usage() const {
   RequestUsage sum;
+  sum.joules = 0;
   for (const auto& stream : streams_) {
     const RequestUsage each = stream->usage();
     sum.prompt_tokens += each.prompt_tokens;
     sum.cached_tokens += each.cached_tokens;
     sum.generated_tokens += each.generated_tokens;
+    sum.times += each.times;
+    sum.joules = sum.joules && each.joules ? std::optional(*sum.joules + *each.joules) : std::nullopt;
     sum.prefill += each.prefill;
     sum.decode += each.decode;
     for (std::size_t phase = 0; phase < sum.device_ns.size(); ++phase)

@@ -51,7 +51,7 @@ class Generation {
   /// Ends next() at once, whatever the engine does.
   void give_up();
   bool given_up() const;
-  /// Tokens and work of all requests so far; no times.
+  /// Tokens and work of all requests so far, and where the time of those that have ended went; no moments.
   RequestUsage usage() const;
   /// The same of one request.
   RequestUsage usage(std::size_t prompt) const { return streams_[prompt]->usage(); }

@@ -151,6 +151,13 @@ void add_health(MetricsPage& page, const DeviceHealth& health) {
 }
 
 void add_engine(MetricsPage& page, const EngineStats& stats) {
+  page.begin("redline_energy_joules_total", "counter",
+             "Energy that the device drew, by what it did meanwhile; absent where no sensor tells.");
+  if (stats.energy) {
+    page.sample({{"state", "idle"}}, stats.energy->idle);
+    page.sample({{"state", "gap"}}, stats.energy->gap);
+    page.sample({{"state", "busy"}}, stats.energy->busy);
+  }
   page.single("redline_requests_running", "gauge", "Sequences that run.", stats.num_running);
   page.single("redline_requests_waiting", "gauge", "Sequences that wait.", stats.num_waiting);
   page.single("redline_kv_usage_ratio", "gauge", "Share of the cache's blocks in use.", stats.kv_usage);

@@ -182,7 +182,7 @@ std::string Reply::chunk(const Generation::Piece& piece, const Generation& gener
   return role + chunk_of(choice, usage);
 }
 
-// With what the call took of the device. Joules are null: no sensor tells one call's from another's yet.
+// With what the call took of the device. Joules are null where no sensor tells them.
 Json Reply::whole_usage_json(const RequestUsage& usage) const {
   CallAccount account;
   set_usage(account, usage);
@@ -191,7 +191,13 @@ Json Reply::whole_usage_json(const RequestUsage& usage) const {
     own[kPhaseNames[phase]] = {{"flops", account.flops[phase]},
                                {"bytes", account.bytes[phase]},
                                {"device_seconds", account.device_s[phase]}};
-  own["joules"] = nullptr;
+  // Work that was aborted has no answer to tell it.
+  own["wasted_flops"] = {{"recomputation", usage.prefill.executed_flops() - usage.prefill.useful_flops() +
+                                               usage.decode.executed_flops() - usage.decode.useful_flops()}};
+  own["waterfall_ns"] = {{"wall", usage.times.sum()}};
+  for (std::size_t term = 0; term < kNumRequestTerms; ++term)
+    own["waterfall_ns"][kRequestTermNames[term]] = usage.times.ns[term];
+  own["joules"] = usage.joules ? Json(*usage.joules) : Json();
   own["cost"] = price_per_hour_
                     ? Json((account.device_s[0] + account.device_s[1]) * *price_per_hour_ / kSecondsPerHour)
                     : Json();

@@ -204,7 +204,10 @@ asio::awaitable<void> Service::generate(Exchange& exchange, const std::string& t
   CallMeter call_meter(answers_, tenant);
   Call call = co_await asio::co_spawn(readers_, read_call(exchange.request()), asio::use_awaitable);
   check_queue_of(tenant);  // others may have come while this one was read
-  for (Request& each : call.requests) each.tenant = tenant;
+  for (Request& each : call.requests) {
+    each.tenant = tenant;
+    each.received_ns = call_meter.arrival_ns();
+  }
   const CallRecords records = open_records(call.requests, tenant);
   try {
     generation.emplace(exchange.executor(), engine_, call.requests);

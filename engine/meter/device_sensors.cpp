@@ -45,9 +45,8 @@ class CpuSensors final : public DeviceSensors {
 
   DeviceHealth read() override {
     DeviceHealth health;
-    for (Package& package : packages_) {
-      if (const auto joules = energy_joules(package))
-        health.energy_joules = health.energy_joules.value_or(0) + *joules;
+    health.energy_joules = energy_joules();
+    for (const Package& package : packages_) {
       if (const auto limit = read_number(package.zone / "constraint_0_power_limit_uw"); limit && *limit > 0)
         health.power_limit_watts = health.power_limit_watts.value_or(0) + *limit * 1e-6;
     }
@@ -55,6 +54,12 @@ class CpuSensors final : public DeviceSensors {
       if (const auto ms = read_number(file))
         health.throttled_seconds = std::max(health.throttled_seconds.value_or(0), *ms * 1e-3);
     return health;
+  }
+  std::optional<double> energy_joules() override {
+    std::optional<double> sum;
+    for (Package& package : packages_)
+      if (const auto joules = joules_of(package)) sum = sum.value_or(0) + *joules;
+    return sum;
   }
 
  private:
@@ -65,7 +70,7 @@ class CpuSensors final : public DeviceSensors {
   };
 
   /// The counter starts again at a limit of its own.
-  static std::optional<double> energy_joules(Package& package) {
+  static std::optional<double> joules_of(Package& package) {
     const auto now_uj = read_number(package.zone / "energy_uj");
     if (!now_uj) return std::nullopt;
     double more_uj = *now_uj - package.last_uj.value_or(*now_uj);
@@ -124,9 +129,7 @@ class NvidiaSensors final : public DeviceSensors {
   DeviceHealth read() override {
     DeviceHealth health;
     if (!device_) return health;
-    unsigned long long millijoules = 0;
-    if (nvml_.call("nvmlDeviceGetTotalEnergyConsumption", device_, &millijoules) == 0)
-      health.energy_joules = static_cast<double>(millijoules) * 1e-3;
+    health.energy_joules = energy_joules();
     unsigned int milliwatts = 0;
     if (nvml_.call("nvmlDeviceGetEnforcedPowerLimit", device_, &milliwatts) == 0)
       health.power_limit_watts = milliwatts * 1e-3;
@@ -139,6 +142,12 @@ class NvidiaSensors final : public DeviceSensors {
     if (nvml_.call("nvmlDeviceGetClockInfo", device_, kMultiprocessors, &megahertz) == 0)
       health.clock_hz = megahertz * 1e6;
     return health;
+  }
+  std::optional<double> energy_joules() override {
+    unsigned long long millijoules = 0;
+    if (!device_ || nvml_.call("nvmlDeviceGetTotalEnergyConsumption", device_, &millijoules) != 0)
+      return std::nullopt;
+    return static_cast<double>(millijoules) * 1e-3;
   }
 
  private:

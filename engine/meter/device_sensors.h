@@ -38,6 +38,9 @@ class DeviceSensors {
  public:
   virtual ~DeviceSensors() = default;
   virtual DeviceHealth read() = 0;
+  /// DeviceHealth::energy_joules alone: cheap enough to be asked some ten times a second while the device
+  /// works.
+  virtual std::optional<double> energy_joules() { return read().energy_joules; }
 };
 
 /// The processor's packages together: RAPL's energy and limits and the cores' throttle counters (of the core

@@ -283,6 +283,80 @@ TEST(Engine, RequestsSharesSumToTheSteps) {
   EXPECT_NEAR(device_ns / busy_ns, 1, 1e-9);
 }
 
+// A device that draws a joule whenever it is looked at.
+class CountingSensors final : public DeviceSensors {
+ public:
+  DeviceHealth read() override {
+    DeviceHealth health;
+    health.energy_joules = static_cast<double>(++num_readings);
+    return health;
+  }
+  int num_readings = 0;
+};
+
+TEST(Engine, ARequestsTimeAndEnergyAreAccountedForToTheLast) {
+  const auto sensors = std::make_shared<CountingSensors>();
+  struct Step {
+    std::int64_t start_ns = 0, end_ns = 0;
+    double busy_ns = 0;
+  };
+  std::vector<Step> steps;
+  std::vector<RequestUsage> usages;
+  std::optional<EnergyUse> energy;
+  {
+    EngineOptions options = small_options();
+    options.max_context = 0;
+    options.kv_memory_bytes = 20 * 16 * 2 * 32 * 2 * 2;
+    options.sensors = sensors;
+    Engine engine(
+        tiny_model(), options,
+        [&](const StepRecord& record) {
+          steps.push_back({record.start_ns, record.start_ns + record.wall_ns,
+                           record.counts->busy_ns[0] + record.counts->busy_ns[1]});
+        },
+        [&](const RequestUsage& usage) { usages.push_back(usage); });
+    std::vector<std::unique_ptr<Stream>> streams;
+    for (std::uint32_t i = 0; i < 8; ++i) {
+      Request request = request_of(random_tokens(60, i, 211), 30);
+      request.n = i == 1 ? 2 : 1;
+      streams.push_back(engine.submit(request));
+    }
+    ASSERT_TRUE(streams[3]->next());
+    streams[3]->abort();
+    for (const auto& stream : streams) collect(*stream, 2);
+    EXPECT_GT(engine.stats().num_preemptions, 0);
+    energy = engine.stats().energy;
+  }
+  ASSERT_EQ(usages.size(), 8u);
+  std::int64_t preempted_ns = 0, others_ns = 0;
+  double joules = 0;
+  for (const RequestUsage& usage : usages) {
+    const RequestTimes& times = usage.times;
+    EXPECT_EQ(times.sum(), usage.finish_ns - usage.arrival_ns);
+    EXPECT_EQ(times[RequestTerm::kReading], 0) << "nobody said that it was received earlier";
+    EXPECT_EQ(times[RequestTerm::kQueued], usage.scheduled_ns - usage.arrival_ns);
+    const std::int64_t own_ns =
+        times[RequestTerm::kPrefill] + times[RequestTerm::kDecode] + times[RequestTerm::kRecomputation];
+    EXPECT_NEAR(static_cast<double>(own_ns), usage.device_ns[0] + usage.device_ns[1], 2);
+    EXPECT_EQ(times[RequestTerm::kRecomputation] > 0, usage.prefill.wasted_tokens > 0);
+    preempted_ns += times[RequestTerm::kPreempted];
+    double busy_ns = 0;
+    for (const Step& step : steps)
+      if (step.start_ns >= usage.scheduled_ns && step.end_ns <= usage.finish_ns) busy_ns += step.busy_ns;
+    const auto all_ns = static_cast<double>(own_ns + times[RequestTerm::kOthers]);
+    EXPECT_LE(all_ns, busy_ns + 4);
+    EXPECT_GE(all_ns, busy_ns - static_cast<double>(times[RequestTerm::kPreempted]) - 4);
+    others_ns += times[RequestTerm::kOthers];
+    joules += usage.joules.value();
+  }
+  EXPECT_GT(preempted_ns, 0);
+  EXPECT_GT(others_ns, 0);
+  ASSERT_TRUE(energy);
+  EXPECT_NEAR(joules, energy->busy, 1e-9);
+  EXPECT_NEAR(energy->idle + energy->gap + energy->busy, sensors->num_readings - 1, 1e-9);
+  EXPECT_GT(sensors->num_readings, 8) << "a request that ends is told what it used";
+}
+
 // Preemptions by a small cache, and an abort in the middle of a prompt.
 TEST(Engine, WasteHasItsCauseAndTheCausesSumToIt) {
   auto model = tiny_model();

@@ -3,12 +3,15 @@
 
     tests/server/ledger_test.py REDLINE"""
 
+import concurrent.futures
 import csv
 import io
 import json
 import os
+import pathlib
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -103,6 +106,57 @@ class Ledger(unittest.TestCase):
         self.assertIn("Energy: not exposed", table)
         lines = list(csv.DictReader(io.StringIO(self.report("--csv", "--price", str(PRICE)))))
         self.assertEqual({line["tenant"]: int(line["calls"]) for line in lines}, {"alice": 2, "bob": 3})
+
+    def test_a_calls_time_is_accounted_for_to_the_nanosecond(self):
+        server = Server("--max-num-seqs", "1")
+        self.addCleanup(server.stop)
+        body = dict(GREEDY, prompt="The sea", max_tokens=40, ignore_eos=True)
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            usages = list(pool.map(lambda _: server.post("/v1/completions", body)["usage"], range(3)))
+        walls = []
+        for usage in usages:
+            waterfall = usage["redline"]["waterfall_ns"]
+            walls.append(waterfall.pop("wall"))
+            self.assertEqual(sum(waterfall.values()), walls[-1])
+            self.assertEqual([name for name, ns in waterfall.items() if ns < 0], [])
+            self.assertAlmostEqual(waterfall["prefill"] + waterfall["decode"], 1e9 * device_seconds(usage), delta=2)
+            self.assertEqual(waterfall["recomputation"] + waterfall["preempted"], 0)
+            self.assertEqual(usage["redline"]["wasted_flops"], {"recomputation": 0})
+        self.assertGreater(max(usage["redline"]["waterfall_ns"]["queued"] for usage in usages), min(walls) / 2, "one waited for another")
+        self.assertAlmostEqual(sum(walls) * 1e-9, server.metric("redline_e2e_request_latency_seconds_sum"), delta=1e-6)
+
+    def test_joules_are_shared_by_the_time_that_the_device_was_busy(self):
+        zone = os.path.join(os.path.dirname(self.path), "class/powercap/intel-rapl:0")
+        os.makedirs(zone)
+        write = lambda name, text: pathlib.Path(zone, name).write_text(text)
+        write("name", "package-0\n")
+        write("max_energy_range_uj", "262143328850\n")
+        done = threading.Event()
+
+        def draw():  # 50 W, as a file that is never seen half written
+            begin = time.monotonic()
+            while not done.is_set():
+                write("new", f"{int(50e6 * (time.monotonic() - begin))}\n")
+                os.replace(os.path.join(zone, "new"), os.path.join(zone, "energy_uj"))
+                time.sleep(0.001)
+
+        sensor = threading.Thread(target=draw)
+        sensor.start()
+        self.addCleanup(sensor.join)
+        self.addCleanup(done.set)
+        self.until(lambda: os.path.exists(os.path.join(zone, "energy_uj")))
+        server = Server("--ledger", self.path, environment={"REDLINE_SYSFS": os.path.dirname(self.path)})
+        self.addCleanup(server.process.kill)
+        usages = [server.post("/v1/completions", dict(GREEDY, prompt="The sea", max_tokens=200, ignore_eos=True))["usage"] for _ in range(2)]
+        for usage in usages:
+            watts = usage["redline"]["joules"] / device_seconds(usage)
+            self.assertTrue(20 < watts < 125, watts)
+        joules = sum(usage["redline"]["joules"] for usage in usages)
+        self.assertAlmostEqual(server.metric('redline_energy_joules_total{state="busy"}'), joules, delta=1e-6 * joules)
+        self.assertGreater(server.metric('redline_energy_joules_total{state="idle"}'), 0)
+        self.assertEqual(server.stop(), 0)
+        self.assertAlmostEqual(self.rows()[0]["default"]["joules"], joules, delta=1e-6 * joules)
+        self.assertNotIn("not exposed", self.report())
 
     def test_what_it_cannot_do_is_said(self):
         for flags, said in ((["/nowhere/ledger.db"], "there is no such ledger"),

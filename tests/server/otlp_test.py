@@ -207,6 +207,10 @@ class Otlp(unittest.TestCase):
         self.assertEqual(found["redline.bytes"], own["prefill"]["bytes"] + own["decode"]["bytes"])
         self.assertAlmostEqual(found["redline.device_seconds"], own["prefill"]["device_seconds"] + own["decode"]["device_seconds"], delta=1e-12)
         self.assertGreater(found["redline.mfu"], 0)
+        times = [value for name, value in found.items() if name.startswith("redline.time.")]
+        self.assertAlmostEqual(sum(times), own["waterfall_ns"]["wall"] * 1e-9, delta=1e-9)
+        self.assertEqual(len(times), 8)
+        self.assertNotIn("redline.joules", found, "no sensor tells")
         self.assertNotIn("error.type", found)
         self.assertEqual([child["name"] for child in children], ["queue", "prefill", "decode"])
         times = [(time_of(span["startTimeUnixNano"]), time_of(span["endTimeUnixNano"])) for span in [root, *children]]

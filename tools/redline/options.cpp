@@ -73,7 +73,9 @@ ModelOptions ModelFlags::options() const {
 }
 
 std::unique_ptr<DeviceSensors> sensors_of(const std::string& device) {
-  if (device == "cpu") return cpu_sensors();
+  // Where tests keep a /sys of their own.
+  const char* sysfs = std::getenv("REDLINE_SYSFS");
+  if (device == "cpu") return cpu_sensors(sysfs ? sysfs : "/sys");
   const auto colon = device.find(':');  // "cuda:1"
   return nvidia_sensors(colon == std::string::npos ? 0 : std::atoi(device.c_str() + colon + 1));
 }

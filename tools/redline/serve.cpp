@@ -45,6 +45,7 @@ EngineOptions engine_options(const ServeFlags& flags, const TenantRules& tenants
   EngineOptions options = flags.cache.options;
   options.tenant_kv_share = tenants.kv_share;
   options.tenant_kv_shares = tenants.kv_shares;
+  options.sensors = sensors_of(flags.model_flags.device);
   return options;
 }
 
