@@ -24,6 +24,8 @@ if(REDLINE_NVCC AND NOT REDLINE_CUDA STREQUAL OFF AND NOT REDLINE_SANITIZE)
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
   endif()
   set(CMAKE_CUDA_STANDARD 20)
+  # Warnings are errors, and a kernel whose registers spill to memory is one.
+  set(REDLINE_CUDA_WARNINGS -Werror all-warnings -Xptxas --warn-on-spills)
 else()
   message(STATUS "The CUDA backend is not built: nvcc was not found, or REDLINE_CUDA is OFF")
 endif()

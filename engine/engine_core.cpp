@@ -9,6 +9,7 @@
 #include "engine/meter/probe.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/weights.h"
+#include "kernels/nvtx.h"
 
 namespace redline {
 namespace {
@@ -154,12 +155,33 @@ void EngineCore::step() {
   if (energy_.is_on() && last_step_end_ns_ == 0) energy_.begin(start_ns);
   drain_inbox();  // from here on the step's requests are fixed
 
-  const StepPlan plan = scheduler_.schedule();  // from here on who computes how much, in which blocks
+  const StepPlan plan = schedule();  // from here on who computes how much, in which blocks
   take_up(plan, start_ns);
   publish_stats();
   if (plan.empty()) return;  // all that was queued has been aborted
 
-  const BatchView batch = make_batch(plan);  // from here on every operation's shape, and so its cost
+  const BatchView batch = make_batch(plan);         // from here on every operation's shape, and so its cost
+  const StepCounts& counts = compute(plan, batch);  // from here on what it cost
+  attribute(plan, counts);
+
+  std::vector<Outcome> outcomes = token_sampling_ ? take(plan) : sample(plan);
+  scheduler_.commit(plan);  // from here on its tokens are in the cache
+  for (Outcome& outcome : outcomes) deliver(std::move(outcome));
+
+  record(batch, counts, plan.load, start_ns);
+  emit();
+}
+
+StepPlan EngineCore::schedule() {
+  const NvtxRange range("schedule");
+  return scheduler_.schedule();
+}
+
+// The step's operations, and the choice of its tokens where the backend makes it.
+const StepCounts& EngineCore::compute(const StepPlan& plan, const BatchView& batch) {
+  const bool decodes = std::ranges::all_of(
+      batch.sequences, [](const SequenceWork& work) { return work.phase == Phase::kDecode; });
+  const NvtxRange range(decodes ? "decode" : "prefill");
   Ops& ops = *model_.ops;
   ops.begin_step(batch);
   ops.copy_kv_blocks(cache_.layers(), plan.block_copies);
@@ -169,16 +191,7 @@ void EngineCore::step() {
     token_sampling_->start_step();
     token_sampling_->choose(logits, ask(plan));
   }
-  const StepCounts& counts = ops.end_step();  // from here on what it cost
-  attribute(plan, counts);
-
-  std::vector<Outcome> outcomes =
-      token_sampling_ ? take(plan, token_sampling_->chosen()) : sample(plan, logits_.on_host(ops));
-  scheduler_.commit(plan);  // from here on its tokens are in the cache
-  for (Outcome& outcome : outcomes) deliver(std::move(outcome));
-
-  record(batch, counts, plan.load, start_ns);
-  emit();
+  return ops.end_step();
 }
 
 void EngineCore::drain_inbox() {
@@ -297,7 +310,9 @@ void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
 
 // Chooses a token for every sequence with logits. Where they are broken, the sequence ends here, before the
 // commit could publish its blocks.
-std::vector<EngineCore::Outcome> EngineCore::sample(const StepPlan& plan, TensorView logits) {
+std::vector<EngineCore::Outcome> EngineCore::sample(const StepPlan& plan) {
+  const NvtxRange range("sample");
+  const TensorView logits = logits_.on_host(*model_.ops);
   std::vector<Outcome> outcomes;
   std::int64_t next_row = 0;
   for (const ScheduledSequence& scheduled : plan.sequences) {
@@ -332,8 +347,9 @@ std::vector<ChoiceRequest> EngineCore::ask(const StepPlan& plan) {
   return requests;
 }
 
-std::vector<EngineCore::Outcome> EngineCore::take(const StepPlan& plan,
-                                                  const std::vector<ChosenToken>& chosen) {
+std::vector<EngineCore::Outcome> EngineCore::take(const StepPlan& plan) {
+  const NvtxRange range("sample");
+  const std::vector<ChosenToken> chosen = token_sampling_->chosen();
   std::vector<Outcome> outcomes;
   auto next = chosen.begin();
   for (const ScheduledSequence& scheduled : plan.sequences) {

@@ -113,10 +113,12 @@ class EngineCore {
   void leave_queue(const std::string& tenant);
   void take_up(const StepPlan& plan, std::int64_t start_ns);
   void attribute(const StepPlan& plan, const StepCounts& counts);
-  std::vector<Outcome> sample(const StepPlan& plan, TensorView logits);
+  StepPlan schedule();
+  const StepCounts& compute(const StepPlan& plan, const BatchView& batch);
+  std::vector<Outcome> sample(const StepPlan& plan);
   /// The same on a backend that chooses tokens itself: what each answer asks, and what it is given.
   std::vector<ChoiceRequest> ask(const StepPlan& plan);
-  std::vector<Outcome> take(const StepPlan& plan, const std::vector<ChosenToken>& chosen);
+  std::vector<Outcome> take(const StepPlan& plan);
   void deliver(Outcome outcome);
   void advance(SequenceId id, OutputEvent event);
   void record(const BatchView& batch, const StepCounts& counts, const StepLoad& load, std::int64_t start_ns);

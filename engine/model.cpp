@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <string>
+
+#include "kernels/nvtx.h"
 
 namespace redline {
 namespace {
@@ -12,6 +16,17 @@ constexpr std::int64_t kAlignment = 256;
 constexpr std::int64_t aligned(std::int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
+
+// A layer's range for profilers, where such are wanted.
+class LayerRange {
+ public:
+  explicit LayerRange(int layer) {
+    if (wants_nvtx_layers()) range_.emplace(("layer " + std::to_string(layer)).c_str());
+  }
+
+ private:
+  std::optional<NvtxRange> range_;
+};
 
 }  // namespace
 
@@ -36,6 +51,7 @@ void Model::forward(Ops& ops, const BatchView& batch, KvCache& cache, TensorView
   ops.embed(a.residual, weights_.embedding.view, embedding_scale_);
   if (!norms_first) ops.copy(a.hidden, a.residual);
   for (int l = 0; l < static_cast<int>(config_.num_layers); ++l) {
+    const LayerRange range(l);
     const LayerWeights& layer = weights_.layers[static_cast<std::size_t>(l)];
     if (norms_first && l == 0) ops.rms_norm(a.hidden, a.residual, layer.attn_norm.data(), eps);
     if (norms_first && l > 0) ops.add_rms_norm(a.hidden, a.residual, a.delta, layer.attn_norm.data(), eps);

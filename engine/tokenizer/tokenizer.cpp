@@ -13,6 +13,7 @@
 #include "engine/tokenizer/token_bytes.h"
 #include "engine/tokenizer/token_model.h"
 #include "engine/utf8.h"
+#include "kernels/nvtx.h"
 
 namespace redline {
 namespace {
@@ -156,6 +157,7 @@ struct Tokenizer::Encoding {
 };
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  const NvtxRange range("tokenise");
   if (text.size() > kMaxTextBytes)
     throw std::length_error("a text of " + std::to_string(text.size()) + " bytes is over the limit of " +
                             std::to_string(kMaxTextBytes));

@@ -6,11 +6,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/check.h"
+#include "kernels/cuda/algorithm_cache.h"
 
 namespace redline::cuda {
 namespace {
@@ -47,6 +50,13 @@ struct Shape {
   DType type, out_type;
   std::uint32_t out_alignment, x_alignment, weight_alignment;
   auto operator<=>(const Shape&) const = default;
+  std::string name() const {
+    std::string name = std::string(redline::name(type)) + " to " + redline::name(out_type);
+    for (const std::int64_t number : {m, n, k, out_stride, x_stride, std::int64_t{out_alignment},
+                                      std::int64_t{x_alignment}, std::int64_t{weight_alignment}})
+      name += " " + std::to_string(number);
+    return name;
+  }
 };
 
 }  // namespace
@@ -65,6 +75,8 @@ struct Gemm::Library {
   REDLINE_CUBLASLT(cublasLtMatmulPreferenceDestroy);
   REDLINE_CUBLASLT(cublasLtMatmulPreferenceSetAttribute);
   REDLINE_CUBLASLT(cublasLtMatmulAlgoGetHeuristic);
+  REDLINE_CUBLASLT(cublasLtMatmulAlgoCheck);
+  REDLINE_CUBLASLT(cublasLtGetVersion);
   REDLINE_CUBLASLT(cublasLtMatmul);
 #undef REDLINE_CUBLASLT
 
@@ -78,6 +90,7 @@ struct Gemm::Library {
   cublasLtHandle_t handle = nullptr;
   Buffer workspace = allocate_device(kWorkspaceBytes, "cuBLASLt");
   std::map<Shape, Product> products;
+  AlgorithmCache cache = cache_of(dev::device_properties().name);
 
   Library() { check(cublasLtCreate(&handle), "cublasLtCreate"); }
   ~Library() {
@@ -112,14 +125,35 @@ struct Gemm::Library {
                           kWorkspaceBytes, stream.get());
   }
 
+  AlgorithmCache cache_of(const std::string& device) {
+    return {algorithm_cache_path(device), device + ", driver " + std::to_string(dev::driver_version()) +
+                                              ", cuBLASLt " + std::to_string(cublasLtGetVersion())};
+  }
+  // What an earlier start found fastest, if the library still takes it.
+  std::optional<cublasLtMatmulAlgo_t> cached(const Shape& shape, const Product& product);
+
   const Product& product_for(const Shape& shape, const GemmArgs& args, const Stream& stream);
   cublasLtMatmulAlgo_t fastest(const Shape& shape, const Product& product, const GemmArgs& args,
                                const Stream& stream);
 };
 
+std::optional<cublasLtMatmulAlgo_t> Gemm::Library::cached(const Shape& shape, const Product& product) {
+  const auto bytes = cache.find(shape.name());
+  if (!bytes) return std::nullopt;
+  cublasLtMatmulAlgo_t algorithm;
+  static_assert(sizeof algorithm == sizeof *bytes);
+  std::memcpy(&algorithm, bytes->data(), sizeof algorithm);
+  cublasLtMatmulHeuristicResult_t result{};
+  const cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, product.operation, product.weight, product.x,
+                                                        product.out, product.out, &algorithm, &result);
+  if (status != CUBLAS_STATUS_SUCCESS || result.workspaceSize > kWorkspaceBytes) return std::nullopt;
+  return algorithm;
+}
+
 // The library's heuristics name a few algorithms; the one that ran fastest here is kept.
 cublasLtMatmulAlgo_t Gemm::Library::fastest(const Shape& shape, const Product& product, const GemmArgs& args,
                                             const Stream& stream) {
+  if (const auto known = cached(shape, product)) return *known;
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
@@ -156,7 +190,13 @@ cublasLtMatmulAlgo_t Gemm::Library::fastest(const Shape& shape, const Product& p
     const std::int64_t ns = end.elapsed_ns_since(start);
     if (best_ns < 0 || ns < best_ns) best_ns = ns, best = i;
   }
-  return candidates[static_cast<std::size_t>(best)].algo;
+  const cublasLtMatmulAlgo_t& algorithm = candidates[static_cast<std::size_t>(best)].algo;
+  if (best_ns >= 0) {
+    AlgorithmBytes bytes;
+    std::memcpy(bytes.data(), &algorithm, sizeof bytes);
+    cache.add(shape.name(), bytes);
+  }
+  return algorithm;
 }
 
 const Gemm::Library::Product& Gemm::Library::product_for(const Shape& shape, const GemmArgs& args,
