@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <stdexcept>
 #include <vector>
 
@@ -32,6 +33,13 @@ KvView kv_view(const KvLayerView& kv) {
   return {kv.data, static_cast<int>(kv.num_blocks), kv.block_size, kv.num_kv_heads, kv.head_dim};
 }
 
+// On Hopper, where REDLINE_CUDA_SKINNY is "wgmma": until measurements choose.
+bool wants_skinny_wgmma(const dev::DeviceProperties& device) {
+  const char* wish = std::getenv("REDLINE_CUDA_SKINNY");
+  return wish != nullptr && std::string(wish) == "wgmma" && device.compute_major == 9 &&
+         device.compute_minor == 0;
+}
+
 dev::DeviceProperties properties_of(int device) {
   const int count = dev::num_devices();
   if (device < 0 || device >= count)
@@ -51,6 +59,7 @@ dev::DeviceProperties properties_of(int device) {
 CudaOps::CudaOps(const CudaOptions& options)
     : options_(options),
       properties_(properties_of(options.device)),
+      skinny_wgmma_(wants_skinny_wgmma(properties_)),
       pool_(default_num_threads()),
       weight_upload_(pool_, stream_) {
   if (options.activation_dtype != DType::kBF16 && options.activation_dtype != DType::kF32)
@@ -290,7 +299,7 @@ void CudaOps::do_linear_silu_mul(TensorView out, TensorView x, const WeightView&
 }
 
 bool CudaOps::are_few(const TensorView& x, const WeightView& weight) const {
-  return rows(x) <= most_few_rows(x.dtype, weight.dtype);
+  return rows(x) <= most_few_rows(x.dtype, weight.dtype, skinny_wgmma_);
 }
 
 // In one pass over the weights, dequantised as they come.
@@ -304,6 +313,7 @@ void CudaOps::multiply_few(TensorView out, TensorView x, const WeightView& weigh
                      .out_stride = out.row_stride,
                      .num_tokens = static_cast<int>(rows(x)),
                      .silu_mul = weight.gate_up,
+                     .wgmma = skinny_wgmma_,
                      .workspace = split_,
                      .num_sms = properties_.num_sms},
                     stream_.get());

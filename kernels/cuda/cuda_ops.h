@@ -112,6 +112,7 @@ class CudaOps final : public Ops, public TokenSampling {
 
   CudaOptions options_;
   dev::DeviceProperties properties_;
+  bool skinny_wgmma_;
   Stream stream_;
   Event step_start_, step_end_;
   ThreadPool pool_;

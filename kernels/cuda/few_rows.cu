@@ -1,6 +1,7 @@
 #include "kernels/cuda/few_rows.h"
 
 #include "kernels/cuda/gemm_skinny.cuh"
+#include "kernels/cuda/gemm_skinny_wgmma.cuh"
 #include "kernels/cuda/gemv.cuh"
 
 namespace redline::cuda {
@@ -9,6 +10,7 @@ namespace {
 // On an H100, decode steps of a 1B model with q8_0 weights were still faster this way than on unpacked
 // weights at 64 rows, but hardly; with bf16 weights cuBLASLt was ahead of gemm_skinny from 32 rows on.
 constexpr int kMostStoredRows = 64;
+constexpr int kLeastWgmmaRows = 5, kMostWgmmaRows = 128;
 
 template <Epilogue kEpilogue, class A, class Out>
 void multiply(const FewRowsArgs& args, dev::stream_t stream) {
@@ -18,6 +20,9 @@ void multiply(const FewRowsArgs& args, dev::stream_t stream) {
                                   .out = static_cast<Out*>(args.out),
                                   .out_stride = args.out_stride,
                                   .num_tokens = args.num_tokens};
+  if constexpr (std::is_same_v<A, bf16>)
+    if (args.wgmma && args.num_tokens >= kLeastWgmmaRows && fits_gemm_skinny_wgmma(linear))
+      return gemm_skinny_wgmma<kEpilogue>(linear, args.workspace, args.num_sms, stream);
   if constexpr (std::is_same_v<A, bf16>)
     if (args.num_tokens > kGemvMaxTokens && args.workspace.sums != nullptr && fits_gemm_skinny(linear))
       return gemm_skinny<kEpilogue>(linear, args.workspace, args.num_sms, stream);
@@ -36,12 +41,14 @@ void multiply(const FewRowsArgs& args, dev::stream_t stream) {
 
 }  // namespace
 
-int most_few_rows(DType type, DType weight) {
+int most_few_rows(DType type, DType weight, bool wgmma) {
+  if (wgmma && type == DType::kBF16 && weight == DType::kBF16) return kMostWgmmaRows;
   return type == DType::kBF16 && is_quantized(weight) ? kMostStoredRows : kGemvMaxTokens;
 }
 
 SplitWorkspaceSize few_rows_workspace(int num_sms) {
-  return {.num_blocks = skinny_workspace_blocks(num_sms), .num_sums = skinny_workspace_sums(num_sms)};
+  return {.num_blocks = skinny_workspace_blocks(num_sms),
+          .num_sums = std::max(skinny_workspace_sums(num_sms), wide_workspace_sums(num_sms))};
 }
 
 void multiply_few_rows(const FewRowsArgs& args, dev::stream_t stream) {

@@ -20,12 +20,13 @@ struct FewRowsArgs {
   std::int64_t x_stride = 0, out_stride = 0;
   int num_tokens = 0;
   bool silu_mul = false;
+  bool wgmma = false;  // gemm_skinny_wgmma.cuh from five rows of bf16 on; on sm_90a
   SplitWorkspace workspace;
   int num_sms = 0;
 };
 /// Up to how many rows multiply_few_rows is faster than a product on unpacked weights: x of `type`, the
-/// weights of `weight`.
-int most_few_rows(DType type, DType weight);
+/// weights of `weight`. With `wgmma`, how many gemm_skinny_wgmma is meant for.
+int most_few_rows(DType type, DType weight, bool wgmma = false);
 
 /// Elements of a SplitWorkspace's two arrays.
 struct SplitWorkspaceSize {

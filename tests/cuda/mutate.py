@@ -33,6 +33,7 @@ TESTS = {
     "gemv_ring": ("gemv_ring", "*/bf16:*/q4_0"),
     "gemv": ("gemv", "*/bf16:*/q4_0"),
     "gemm": ("gemm_skinny", "*"),
+    "gemm_skinny_wgmma": ("gemm_skinny_wgmma", "*"),
     "stage_split": ("gemv_ring", "*/bf16:*/q4_0"),
     "sampling": ("sampling", "-*DrawsInProportion"),
     "rope": ("elementwise", "*"),

@@ -15,11 +15,13 @@
 #include <vector>
 
 #include "kernels/cuda/gemm_skinny.cuh"
+#include "kernels/cuda/gemm_skinny_wgmma.cuh"
 #include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/gemv_ring.cuh"
 #include "kernels/cuda/rms_norm.cuh"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/sampling.cuh"
+#include "kernels/cuda/weight_layout.h"
 
 namespace redline::cuda {
 namespace {
@@ -108,10 +110,11 @@ class Products {
 
   template <Epilogue kEpilogue>
   void measure(DType dtype, std::int64_t rows, std::int64_t cols, const std::vector<int>& batches) {
+    const auto row = array_row_bytes(dtype, cols);  // of k types all arrays' bits are random
+    const bool is_k_type = row[1] > 0 || dtype == DType::kQ4_K;
     const std::int64_t quant_bytes =
-        rows * cols * (is_quantized(dtype) ? dtype == DType::kQ8_0 ? 2 : 1 : 4) / 2;
-    const std::int64_t scale_bytes =
-        is_quantized(dtype) ? rows * cols / 32 * (dtype == DType::kQ4_1 ? 4 : 2) : 0;
+        is_k_type ? (weight_layout(dtype, rows, cols).num_bytes + 255) / 256 * 256 : rows * row[0];
+    const std::int64_t scale_bytes = is_k_type ? 0 : rows * row[2];
     const std::int64_t budget = dev::kEmulated ? 1 : std::int64_t{1} << 30;
     const int copies =
         static_cast<int>(std::clamp<std::int64_t>(budget / (quant_bytes + scale_bytes), 2, 64));
@@ -122,8 +125,10 @@ class Products {
       Filled x(Fill::kBF16, batch * cols * 2);
       dev::Buffer<bf16> out(static_cast<std::size_t>(batch * outputs));
       const auto product = [&](int copy) {
-        return LinearArgs<bf16, bf16>{.weight = {dtype, quants.data() + copy * quant_bytes,
-                                                 scales.data() + copy * scale_bytes, rows, cols},
+        const std::byte* const base = quants.data() + copy * quant_bytes;
+        WeightArrays weight{dtype, base, scales.data() + copy * scale_bytes, rows, cols};
+        if (is_k_type) weight = weight_arrays_at(base, dtype, rows, cols);
+        return LinearArgs<bf16, bf16>{.weight = weight,
                                       .x = reinterpret_cast<const bf16*>(x.data()),
                                       .x_stride = cols,
                                       .out = out.get(),
@@ -147,6 +152,12 @@ class Products {
       if (batch >= 4 && fits_gemm_skinny(product(0)))
         run("gemm_skinny", [&](const auto& args, dev::stream_t stream) {
           gemm_skinny<kEpilogue>(args, workspace, num_sms_, stream);
+        });
+      const dev::DeviceProperties device = dev::device_properties();
+      if (batch >= 4 && fits_gemm_skinny_wgmma(product(0)) && device.compute_major == 9 &&
+          device.compute_minor == 0)
+        run("gemm_skinny_wgmma", [&](const auto& args, dev::stream_t stream) {
+          gemm_skinny_wgmma<kEpilogue>(args, workspace, num_sms_, stream);
         });
     }
   }
@@ -208,8 +219,9 @@ void measure_all(std::int64_t rows, std::int64_t cols) {
   std::printf("{\"device\": \"%s\", \"sms\": %d, \"peak_gb_per_s\": %.0f}\n", device.name.c_str(),
               device.num_sms, device.memory_bytes_per_s * 1e-9);
   Products products(device.num_sms);
-  const std::vector<int> batches = {1, 2, 4, 8, 16, 32, 64};
-  for (const DType dtype : {DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1}) {
+  const std::vector<int> batches = {1, 2, 4, 8, 16, 32, 64, 128};
+  for (const DType dtype :
+       {DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ6_K}) {
     if (rows > 0) {
       products.measure<Epilogue::kNone>(dtype, rows, cols, batches);
       continue;
