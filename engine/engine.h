@@ -134,6 +134,7 @@ struct StepRecord {
   std::span<const SequenceStep> sequences{};         // in the order of those of `counts`
   std::span<const RequestUsage* const> preempted{};  // requests of which a sequence lost its blocks
   const EngineStats* stats = nullptr;                // after the step; null: there is no engine
+  Counts padding{};  // rows that belong to no sequence, beside `counts` (engine/meter/padding.h)
   // Work that earlier steps counted as useful and that proved in vain since: its request was aborted, or
   // failed, before a token of it was delivered.
   std::array<Counts, kNumPhases> wasted_since{};

@@ -6,6 +6,7 @@
 
 #include "engine/meter/attribution.h"
 #include "engine/meter/explanation.h"
+#include "engine/meter/padding.h"
 #include "engine/meter/probe.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/weights.h"
@@ -48,6 +49,7 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
       prefix_cache_(blocks_, size.cache.block_size),
       forecast_(forecast_of(model, options)),
       target_step_s_(options.target_tpot_s.value_or(0)),
+      kv_dtype_(options.kv_dtype),
       scheduler_({.max_num_batched_tokens = options.max_batched_tokens,
                   .max_num_seqs = options.max_sequences,
                   .max_chunk_tokens = options.max_batched_tokens,
@@ -429,6 +431,7 @@ void EngineCore::record(const BatchView& batch, const StepCounts& counts, const 
     record.sequences = sequence_steps_;
     record.preempted = preempted_;
     record.stats = &stats_;  // which this thread alone writes
+    record.padding = padding_of(*model_.ops, batch, counts, kv_dtype_);
     record.wasted_since = std::exchange(wasted_since_, {});
     observer_(record);
   }

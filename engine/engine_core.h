@@ -139,6 +139,7 @@ class EngineCore {
   PrefixCache prefix_cache_;
   std::optional<StepForecast> forecast_;  // where a pace is asked for
   const double target_step_s_;
+  const DType kv_dtype_;
   Scheduler scheduler_;
   Model transformer_;
   Batch batch_;

@@ -193,7 +193,9 @@ void TraceWriter::add_waterfall(const StepRecord& step) {
     file_.counter(kEngine, kName, last_end_ns_ - origin_ns_, waterfall_args(idle, idle_ns));
   }
   step_meter_.reset();
-  step_meter_.add_step(*step.counts, {.wall_ns = step.wall_ns, .gap_ns = step.gap_ns});
+  StepRecord alone = step;  // as it was when it ran
+  alone.wasted_since = {};
+  step_meter_.add_step(alone);
   const auto terms = waterfall_of(step_meter_.totals(), step_meter_.peaks(), static_cast<double>(ns) * 1e-9);
   if (terms) return file_.counter(kEngine, kName, begin_ns - origin_ns_, waterfall_args(terms->whole, ns));
   const std::int64_t busy_ns = std::llround(step.counts->busy_ns[0] + step.counts->busy_ns[1]);

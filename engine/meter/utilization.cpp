@@ -46,10 +46,11 @@ Counts wasted_of(const Counts& counts) {
 }  // namespace
 
 Counts wasted_by(const PhaseTotals& totals, WasteCause cause) {
-  if (cause == WasteCause::kPadding) return {};
+  if (cause == WasteCause::kPadding) return totals.padding;
   if (cause == WasteCause::kAborted) return totals.aborted;
   Counts recomputed = wasted_of(totals.counts);
   recomputed -= totals.aborted;
+  recomputed -= totals.padding;
   return recomputed;
 }
 
@@ -61,6 +62,7 @@ PhaseTotals& PhaseTotals::operator-=(const PhaseTotals& earlier) {
   steps -= earlier.steps;
   counts -= earlier.counts;
   aborted -= earlier.aborted;
+  padding -= earlier.padding;
   busy_ns -= earlier.busy_ns;
   wall_ns -= earlier.wall_ns;
   ideal_ns_vendor -= earlier.ideal_ns_vendor;
@@ -100,6 +102,9 @@ void UtilizationMeter::add_step(const StepCounts& step, const StepTiming& timing
 
 void UtilizationMeter::add_step(const StepRecord& record) {
   add_step(*record.counts, {.wall_ns = record.wall_ns, .gap_ns = record.gap_ns});
+  PhaseTotals& decode = totals_[static_cast<std::size_t>(Phase::kDecode)];
+  decode.counts += record.padding;
+  decode.padding += record.padding;
   for (const Phase phase : kAllPhases) {
     const Counts& wasted = record.wasted_since[static_cast<std::size_t>(phase)];
     if (wasted != Counts{}) reclassify_as_wasted(wasted, phase);

@@ -33,7 +33,9 @@ inline constexpr const char* kPeakBasisNames[2] = {"vendor", "attainable"};
 struct PhaseTotals {
   std::int64_t steps = 0;
   Counts counts;
-  Counts aborted;  // of the wasted work in `counts`, what proved in vain later; the rest was computed again
+  // Of the wasted work in `counts`, what proved in vain later, and rows of no sequence; the rest was computed
+  // again.
+  Counts aborted, padding;
   double busy_ns = 0;
   double wall_ns = 0;  // gaps included
   // Roofline time of the executed operations; not a number once a peak was unknown.
@@ -73,7 +75,7 @@ struct RunSummary {
 
 /// Why work was in vain. Reserved, until there are drafts: "rejected_drafts".
 enum class WasteCause : std::uint8_t {
-  kPadding,        // rows that belong to no sequence: the ledger is charged with none
+  kPadding,        // rows that belong to no sequence
   kRecomputation,  // tokens whose cache was taken away by a preemption
   kAborted,        // requests that ended before a token of theirs was delivered
 };
@@ -90,7 +92,7 @@ class UtilizationMeter {
   UtilizationMeter(DevicePeaks peaks, std::int64_t weight_bytes, const PhaseTotalsArray& totals = {});
 
   void add_step(const StepCounts& step, const StepTiming& timing);
-  /// The same, and what the record says of earlier steps: as an engine's StepObserver.
+  /// The same, and what the record says of padding and of earlier steps: as an engine's StepObserver.
   void add_step(const StepRecord& record);
   /// Counts already added turn out to be in vain (a step run ahead of a stop, an aborted request).
   /// `whole_steps` steps did nothing else.

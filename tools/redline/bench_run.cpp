@@ -7,6 +7,7 @@
 
 #include "engine/cache_size.h"
 #include "engine/memory.h"
+#include "engine/meter/padding.h"
 
 namespace redline {
 namespace {
@@ -61,14 +62,13 @@ void BenchRun::step(BenchRecord* record) {
   const auto end = Clock::now();
   if (record == nullptr) return;
   const auto wall = std::chrono::duration_cast<std::chrono::nanoseconds>(end - start);
-  record->meter.add_step(counts, {.wall_ns = wall.count(), .gap_ns = 0});
-  if (record->trace) {
-    StepRecord traced;
-    traced.counts = &counts;
-    traced.start_ns = std::chrono::nanoseconds(start.time_since_epoch()).count();
-    traced.wall_ns = wall.count();
-    record->trace->add_step(traced);
-  }
+  StepRecord done;
+  done.counts = &counts;
+  done.start_ns = std::chrono::nanoseconds(start.time_since_epoch()).count();
+  done.wall_ns = wall.count();
+  done.padding = padding_of(*model_.ops, view, counts, cache_.config().dtype);
+  record->meter.add_step(done);
+  if (record->trace) record->trace->add_step(done);
   const DevicePeaks& device = record->meter.peaks();
   const Peaks peaks = device.vendor().bandwidth > 0 ? device.vendor() : device.attainable();
   for (const MeteredStep& each :
