@@ -1,6 +1,7 @@
 #include "kernels/cuda/sampling.cuh"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 #include "kernels/cuda/sampling_rows.cuh"
@@ -230,6 +231,52 @@ TEST(PrepareRows, MasksAndEditsCopiesAlone) {
       }
     EXPECT_EQ(download(device_logits), logits);
   }
+}
+
+TEST(FindLogprobs, SumsARowAndListsItsLikeliest) {
+  Random random(12);
+  const int vocabulary = 1500, stride = vocabulary + 5;
+  std::vector<float> logits = random.normals<float>(2 * stride, 3);
+  logits[7] = -kInfinity;
+  for (int i = 0; i < 40; ++i) logits[static_cast<std::size_t>(stride + 3 * i)] = 4;  // equals
+  logits[static_cast<std::size_t>(stride)] = NAN;
+  const std::vector<RowSampling> choices = {{.row = 0}, {.row = 1}, {.row = 0}};
+  const std::vector<std::int32_t> tokens = {3, 5, -1};
+  const std::vector<LogprobRequest> requests = {{0, 20, 0}, {0, 0, 20}, {1, 4, 20}, {2, 4, 24}};
+  dev::Buffer<float> device_logits(logits);
+  dev::Buffer<RowSampling> device_choices(choices);
+  dev::Buffer<std::int32_t> device_tokens(tokens);
+  dev::Buffer<LogprobRequest> device_requests(requests);
+  dev::Buffer<LogprobResult> results(requests.size());
+  dev::Buffer<std::uint64_t> keys(28);
+  find_logprobs({.logits = device_logits.get(),
+                 .logits_stride = stride,
+                 .vocabulary = vocabulary,
+                 .choices = device_choices.get(),
+                 .tokens = device_tokens.get(),
+                 .requests = device_requests.get(),
+                 .num_requests = static_cast<int>(requests.size()),
+                 .results = results.get(),
+                 .keys = keys.get()},
+                {});
+  EXPECT_EQ(download(device_tokens), (std::vector<std::int32_t>{3, -1, -1})) << "a broken row gives none";
+  std::vector<std::pair<float, int>> sorted;
+  double sum = 0;
+  for (int i = 0; i < vocabulary; ++i) {
+    sorted.emplace_back(-logits[static_cast<std::size_t>(i)], i);
+    sum += std::exp(static_cast<double>(logits[static_cast<std::size_t>(i)]));
+  }
+  std::sort(sorted.begin(), sorted.end());
+  const std::vector<LogprobResult> got = download(results);
+  for (const std::size_t i : {0u, 1u}) {
+    EXPECT_NEAR(got[i].log_sum_exp, std::log(sum), 1e-12);
+    EXPECT_EQ(got[i].logit, logits[3]);
+    EXPECT_EQ(got[i].count, i == 0 ? 20 : 0);
+  }
+  std::vector<std::uint64_t> listed = download(keys);
+  std::sort(listed.begin(), listed.begin() + 20, std::greater<std::uint64_t>());
+  for (std::size_t i = 0; i < 20; ++i) EXPECT_EQ(chosen_token(listed[i]), sorted[i].second);
+  for (std::size_t i = 20; i < 28; ++i) EXPECT_EQ(listed[i], ~std::uint64_t{0}) << "not written";
 }
 
 }  // namespace
