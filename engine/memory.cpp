@@ -1,5 +1,7 @@
 #include "engine/memory.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -65,11 +67,9 @@ std::filesystem::path visible_group(const std::filesystem::path& mount, const st
   return std::filesystem::is_directory(folder, error) ? folder.lexically_normal() : mount;
 }
 
-}  // namespace
-
-std::int64_t available_memory_bytes(const std::filesystem::path& root) {
-  std::int64_t available = kUnknown;
-  if (const auto kib = keyed_number(root / "proc/meminfo", "MemAvailable:")) available = *kib * 1024;
+// What all control groups of memory around this process leave.
+std::int64_t groups_room(const std::filesystem::path& root) {
+  std::int64_t room = kUnknown;
   std::ifstream groups(root / "proc/self/cgroup");
   for (std::string line; std::getline(groups, line);) {  // hierarchy:controllers:path
     const auto first = line.find(':'), second = line.find(':', first + 1);
@@ -79,9 +79,39 @@ std::int64_t available_memory_bytes(const std::filesystem::path& root) {
     if (!v2 && controllers != "memory") continue;
     const auto mount = root / (v2 ? "sys/fs/cgroup" : "sys/fs/cgroup/memory");
     const auto folder = visible_group(mount, line.substr(second + 1));
-    available = std::min(available, group_room(mount, folder, v2 ? kV2 : kV1));
+    room = std::min(room, group_room(mount, folder, v2 ? kV2 : kV1));
   }
-  return available;
+  return room;
+}
+
+std::int64_t machine_room(const std::filesystem::path& root) {
+  const auto kib = keyed_number(root / "proc/meminfo", "MemAvailable:");
+  return kib ? *kib * 1024 : kUnknown;
+}
+
+}  // namespace
+
+std::int64_t available_memory_bytes(const std::filesystem::path& root) {
+  return std::min(machine_room(root), groups_room(root));
+}
+
+std::optional<std::int64_t> data_limit_bytes(const std::filesystem::path& root) {
+  constexpr std::int64_t kLeast = 64 << 20;
+  const std::int64_t room = groups_room(root);
+  if (room >= machine_room(root)) return std::nullopt;
+  const auto status = root / "proc/self/status";
+  const auto held = keyed_number(status, "RssAnon:"), mapped = keyed_number(status, "VmData:");
+  if (!held || !mapped) return std::nullopt;
+  return std::max(*held * 1024 + room - room / 16, *mapped * 1024 + kLeast);
+}
+
+void limit_data_to_groups() {
+  const auto bytes = data_limit_bytes();
+  rlimit limit{};
+  if (!bytes || ::getrlimit(RLIMIT_DATA, &limit) != 0 || limit.rlim_cur <= static_cast<rlim_t>(*bytes))
+    return;
+  limit.rlim_cur = static_cast<rlim_t>(*bytes);
+  ::setrlimit(RLIMIT_DATA, &limit);
 }
 
 std::int64_t available_memory_bytes(const Ops& ops) {

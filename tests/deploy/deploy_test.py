@@ -23,7 +23,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/server"))
-from serving import REDLINE, Server
+from serving import REDLINE, WAIT, Server
 
 KEY = "secret-key"
 
@@ -146,7 +146,7 @@ class RealPrometheus(unittest.TestCase):
     def values(self, expression):
         return [float(sample["value"][1]) for sample in self.api("query", query=expression)["result"]]
 
-    def wait_for(self, expression, seconds=60):
+    def wait_for(self, expression, seconds=WAIT):
         end = time.monotonic() + seconds
         while not self.values(expression):
             self.assertLess(time.monotonic(), end, f"{expression} has no value")
@@ -186,7 +186,7 @@ class RealPrometheus(unittest.TestCase):
 
     def test_4_an_idle_server_has_no_recorded_ratio(self):
         type(self).going = False
-        end = time.monotonic() + 60
+        end = time.monotonic() + WAIT
         while self.values("redline:mfu_busy"):
             self.assertLess(time.monotonic(), end)
             time.sleep(0.5)

@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 
 namespace redline {
@@ -60,6 +61,21 @@ TEST_F(AvailableMemory, FallsBackToTheMountWhereTheGroupsPathIsNotVisible) {
   write("sys/fs/cgroup/memory.max", std::to_string(10 * kMiB));
   write("sys/fs/cgroup/memory.current", std::to_string(4 * kMiB));
   EXPECT_EQ(available_memory_bytes(root_), 6 * kMiB);
+}
+
+TEST_F(AvailableMemory, LimitsDataToWhatTheTightestGroupLeaves) {
+  write("proc/meminfo", "MemAvailable: 8000000 kB\n");
+  write("proc/self/status", "Name:\tx\nVmData:\t  40960 kB\nRssAnon:\t   20480 kB\n");
+  EXPECT_EQ(data_limit_bytes(root_), std::nullopt) << "no group limits it";
+  write("proc/self/cgroup", "0::/job\n");
+  write("sys/fs/cgroup/job/memory.max", std::to_string(500 * kMiB));
+  write("sys/fs/cgroup/job/memory.current", std::to_string(30 * kMiB));
+  write("sys/fs/cgroup/job/memory.stat", "inactive_file " + std::to_string(10 * kMiB) + "\n");
+  EXPECT_EQ(data_limit_bytes(root_), (20 + 480 - 30) * kMiB);
+  write("sys/fs/cgroup/job/memory.max", std::to_string(50 * kMiB));
+  EXPECT_EQ(data_limit_bytes(root_), (40 + 64) * kMiB) << "some room is left, whatever has been mapped";
+  write("sys/fs/cgroup/job/memory.max", "max\n");
+  EXPECT_EQ(data_limit_bytes(root_), std::nullopt);
 }
 
 TEST_F(AvailableMemory, OfThisMachineIsPositive) { EXPECT_GT(available_memory_bytes(), 0); }

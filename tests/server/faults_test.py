@@ -9,6 +9,7 @@ import concurrent.futures
 import json
 import pathlib
 import random
+import re
 import resource
 import signal
 import socket
@@ -19,16 +20,10 @@ import time
 import unittest
 
 import tiny_model
-from serving import GREEDY, REDLINE, Server, run_tests
+from sanitizers import SANITIZER
+from serving import GREEDY, REDLINE, WAIT, Server, run_tests, wait_for
 
 SERVER = None
-
-
-def wait_for(what, seconds=60):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def status_of(server, field):
@@ -82,7 +77,7 @@ class BrokenLogits(SmallModel):
 
     def test_a_stream_that_breaks_ends_with_an_error_event_and_without_done(self):
         forced = {str(tiny_model.CHARACTERS.index(self.POISON)): 100}  # the first token is the poison
-        with socket.create_connection(("127.0.0.1", self.server.port), 60) as connection:
+        with socket.create_connection(("127.0.0.1", self.server.port), WAIT) as connection:
             connection.sendall(post_bytes({"prompt": "abc", "max_tokens": 20, "stream": True, "ignore_eos": True, "logit_bias": forced}))
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         self.assertTrue(answer.startswith(b"HTTP/1.1 200"), "a token was told before it broke")
@@ -109,7 +104,7 @@ class SlowReaders(SmallModel):
         before = self.server.metric("redline_stalled_readers_total")
         connections = [socket.socket() for _ in range(4)]
         for connection in connections:
-            connection.settimeout(60)
+            connection.settimeout(WAIT)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect(("127.0.0.1", self.server.port))
             connection.sendall(post_bytes({"prompt": "The sea", "max_tokens": 4000, "ignore_eos": True, "stream": True, "logprobs": 20, "n": 8}))
@@ -127,7 +122,7 @@ class SlowReaders(SmallModel):
 
     def test_a_pause_is_no_stall(self):
         with socket.socket() as connection:
-            connection.settimeout(60)
+            connection.settimeout(WAIT)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect(("127.0.0.1", self.server.port))
             connection.sendall(post_bytes({"prompt": "The sea", "max_tokens": 2000, "ignore_eos": True, "stream": True}))
@@ -144,7 +139,7 @@ class Cancelled(unittest.TestCase):
         for reset in (False, True):
             before, answered = tokens(), SERVER.metric("redline_generated_tokens_total")
             prompt = [random.Random(reset).randrange(1000, 40000) for _ in range(length)]
-            connection = socket.create_connection(("127.0.0.1", SERVER.port), 60)
+            connection = socket.create_connection(("127.0.0.1", SERVER.port), WAIT)
             connection.sendall(post_bytes({"prompt": prompt, "max_tokens": 5}))
             wait_for(lambda: tokens() > before)  # it computes
             if reset:
@@ -160,7 +155,7 @@ class Memory(unittest.TestCase):
     def test_a_head_that_promises_a_long_body_costs_nothing_until_it_comes(self):
         before, sent, connections = status_of(SERVER, "VmData"), 0, []
         for _ in range(50):
-            connections.append(socket.create_connection(("127.0.0.1", SERVER.port), 60))
+            connections.append(socket.create_connection(("127.0.0.1", SERVER.port), WAIT))
             data = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 33000000\r\n\r\n" + b"x" * 1000
             connections[-1].sendall(data)
             sent += len(data)
@@ -215,7 +210,7 @@ class FullDisk(SmallModel):
         server.process.send_signal(signal.SIGTERM)
         said = server.process.stderr.read().splitlines()
         server.process.stderr.close()
-        self.assertEqual(server.process.wait(60), 1)
+        self.assertEqual(server.process.wait(WAIT), 1)
         self.assertEqual(said[-1], f"redline: {ledger}: the accounts of the last calls were not written")
         self.assertTrue(any(line.startswith("the ledger cannot be written, calls wait: ") for line in said), said)
 
@@ -224,12 +219,12 @@ class FullDisk(SmallModel):
         source, out = pathlib.Path(self.directory.name, "in.jsonl"), pathlib.Path(self.directory.name, "out.jsonl")
         source.write_text("".join(json.dumps(line) + "\n" for line in lines))
         batch = ["batch", self.path, str(source), str(out)]
-        full = subprocess.run(["bash", "-c", "trap '' XFSZ; ulimit -f 4; exec \"$@\"", "bash", REDLINE, *batch], capture_output=True, text=True, timeout=120)
+        full = subprocess.run(["bash", "-c", "trap '' XFSZ; ulimit -f 4; exec \"$@\"", "bash", REDLINE, *batch], capture_output=True, text=True, timeout=WAIT)
         self.assertEqual(full.returncode, 1, full.stderr)
         self.assertRegex(full.stderr.strip().splitlines()[-1], f"^redline: {out}: cannot be written: ")
         written = out.read_bytes()
         self.assertTrue(0 < len(written) <= 4096)
-        subprocess.run([REDLINE, *batch], capture_output=True, check=True, timeout=120)
+        subprocess.run([REDLINE, *batch], capture_output=True, check=True, timeout=WAIT)
         self.assertTrue(out.read_bytes().startswith(written[:written.rfind(b"\n") + 1]), "what was whole stays")
         results = [json.loads(line) for line in out.read_text().splitlines()]
         self.assertEqual(sorted(int(result["custom_id"]) for result in results), list(range(20)))
@@ -257,6 +252,71 @@ class FullMemory(SmallModel):
         self.assertEqual(self.server.ask("POST", "/v1/completions", dict(GREEDY, prompt="abc"))[0], 200)
         limit(resource.RLIM_INFINITY)
         self.assertEqual(ask(0), 400, "too long a prompt")
+
+
+def memory_group():
+    """The control group of memory that this process is in, and the names of its files for limit, usage and kills."""
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":
+            return pathlib.Path("/sys/fs/cgroup/memory" + path), "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control"
+        controllers_file = pathlib.Path("/sys/fs/cgroup" + path) / "cgroup.subtree_control"
+        if not controllers and controllers_file.exists() and "memory" in controllers_file.read_text():
+            return controllers_file.parent, "memory.max", "memory.current", "memory.events"
+    raise OSError("no control group of memory is mounted")
+
+
+class FullGroup(unittest.TestCase):
+    """A control group kills what outgrows it: the server has allocations fail before that."""
+
+    def setUp(self):
+        try:
+            group, self.limit, self.usage, self.kills = memory_group()
+            self.group = pathlib.Path(tempfile.mkdtemp(prefix="redline", dir=group))
+            self.addCleanup(self.remove_group)
+            (self.group / self.limit).write_text(str(256 << 20))
+        except OSError as error:
+            self.skipTest(f"no control group can be made: {error}")
+        if SANITIZER:
+            self.skipTest("a sanitizer's memory")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        tiny_model.write_model(self.folder + "/small.gguf")
+
+    def remove_group(self):
+        wait_for(lambda: not (self.group / "cgroup.procs").read_text())
+        self.group.rmdir()
+
+    def test_requests_beyond_its_memory_are_refused_and_the_others_answered_and_accounted_for(self):
+        ledger = self.folder + "/ledger.db"
+        into_group = f'echo $$ > {self.group}/cgroup.procs; exec "$@"'
+        server = Server("--kv-memory", "16MiB", "--ledger", ledger, model=self.folder + "/small.gguf", prefix=("bash", "-c", into_group, "bash"))
+        self.addCleanup(server.process.kill)
+        statuses = []
+
+        def ask_much(size):
+            try:
+                return server.ask("POST", "/v1/completions", json.dumps({"prompt": "x" * size, "max_tokens": 1}))[0]
+            except OSError:
+                return None  # its answer came before its body had gone
+
+        small = lambda i: server.post("/v1/completions", {"prompt": f"abc{i}", "max_tokens": 20, "ignore_eos": True})["usage"]["completion_tokens"]
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            for _ in range(3):
+                much = [pool.submit(ask_much, 30 << 20) for _ in range(16)]
+                self.assertEqual(list(pool.map(small, range(20))), [20] * 20)
+                statuses += [each.result() for each in much]
+        self.assertIn(503, statuses)
+        self.assertLessEqual(set(statuses), {503, 400, None})
+        self.assertEqual(ask_much(2 << 20), 400, "there is room again, and it is too long a prompt")
+        self.assertEqual(server.ask("GET", "/health")[0], 200)
+        self.assertEqual(server.metric("redline_kv_usage_ratio"), 0)
+        self.assertEqual(server.stop(), 0)
+        report = subprocess.run([REDLINE, "report", ledger, "--since", "1d", "--json"], capture_output=True, text=True, check=True)
+        self.assertEqual(sum(row["generated_tokens"] for row in json.loads(report.stdout)["rows"]), 60 * 20)
+        kills = re.search(r"^oom_kill (\d+)", (self.group / self.kills).read_text(), re.M)
+        self.assertEqual(int(kills[1]), 0)
 
 
 class Admission(SmallModel):
@@ -309,7 +369,7 @@ class Templates(unittest.TestCase):
             bomb = pool.submit(SERVER.ask, "POST", "/v1/chat/completions", {"messages": self.ASK * 300000, "max_tokens": 1})
             for _ in range(5):
                 self.assertEqual(SERVER.ask("GET", "/health")[0], 200)
-            status, text, _ = bomb.result(120)
+            status, text, _ = bomb.result(2 * WAIT)
             self.assertEqual((status, json.loads(text)["error"]["param"]), (400, "messages"), text[:300])
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 import unittest
 
-from serving import GREEDY, REDLINE, Server
+from serving import GREEDY, REDLINE, WAIT, Server
 
 ALICE, BOB = {"X-Api-Key": "key-of-alice"}, {"X-Api-Key": "key-of-bob"}
 PRICE = 7.2  # an hour: 0.002 a second
@@ -50,7 +50,7 @@ class Ledger(unittest.TestCase):
         return {row[by]: row for row in report["rows"]}, report["device"]
 
     def until(self, reached):
-        end = time.monotonic() + 60
+        end = time.monotonic() + WAIT
         while not reached():
             self.assertLess(time.monotonic(), end)
             time.sleep(0.05)
@@ -79,7 +79,7 @@ class Ledger(unittest.TestCase):
         self.until(lambda: abs(sum(row["prefill"]["device_seconds"] + row["decode"]["device_seconds"]
                                    for row in self.rows()[0].values()) / busy() - 1) < 1e-6)
         server.process.kill()
-        server.process.wait(60)
+        server.process.wait(WAIT)
         server.process.stderr.close()
 
         tenants, device = self.rows()

@@ -13,7 +13,7 @@ import json
 import socket
 import unittest
 
-from serving import MESSAGES, Server, run_tests
+from serving import MESSAGES, WAIT, Server, run_tests
 
 SERVER = None
 ANY = "Accept: */*\r\nAccept-Encoding: gzip, deflate, br\r\nUser-Agent: Python/3.11 aiohttp/3.14.5\r\n"
@@ -24,7 +24,7 @@ class Wire:
     """A connection that is kept, as both clients keep theirs: bytes go out as they are given."""
 
     def __init__(self):
-        self.socket = socket.create_connection(("127.0.0.1", SERVER.port), 120)
+        self.socket = socket.create_connection(("127.0.0.1", SERVER.port), WAIT)
 
     def __enter__(self):
         return self

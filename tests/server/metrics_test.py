@@ -18,7 +18,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from serving import GREEDY, MODEL, REDLINE, Server
+from serving import GREEDY, MODEL, REDLINE, WAIT, Server
 
 METRICS = pathlib.Path(__file__).resolve().parents[2] / "docs/metrics.md"
 PROMTOOL = shutil.which("promtool")
@@ -83,7 +83,7 @@ class Metrics(unittest.TestCase):
         self.assertEqual(set(re.findall(r"^# TYPE (vllm:\w+)", text, re.M)), set(re.findall(r"`(vllm:\w+)`", METRICS.read_text())))
         self.assertIn('vllm:generation_tokens_total{model_name="tiny",engine="0"} 8\n', text)
         self.assertEqual(server.stop(), 0)
-        refused = subprocess.run([REDLINE, "serve", MODEL, "--metrics-alias", "sglang"], capture_output=True, text=True, timeout=60)
+        refused = subprocess.run([REDLINE, "serve", MODEL, "--metrics-alias", "sglang"], capture_output=True, text=True, timeout=WAIT)
         self.assertEqual((refused.returncode, "known is vllm" in refused.stderr), (2, True), refused.stderr)
 
     def test_nothing_of_a_request_is_on_the_page(self):
@@ -174,7 +174,7 @@ class Work(unittest.TestCase):
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             self.assertTrue(client.recv(10))
-        end = time.monotonic() + 30
+        end = time.monotonic() + WAIT / 2
         while samples(server).get('redline_requests_total{finish_reason="abort"}') == 0:
             self.assertLess(time.monotonic(), end)
             time.sleep(0.05)

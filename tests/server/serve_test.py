@@ -17,7 +17,7 @@ import tempfile
 import time
 import unittest
 
-from serving import GREEDY, MESSAGES, MODEL, REDLINE, Server, run_tests
+from serving import GREEDY, MESSAGES, MODEL, REDLINE, WAIT, Server, run_tests, wait_for
 
 TINY = pathlib.Path(__file__).resolve().parents[1] / "goldens/tiny/plain_4to2_d32_long_bf16"
 OPENAPI = pathlib.Path(__file__).resolve().parents[2] / "docs/openapi.json"
@@ -196,7 +196,7 @@ class Http(unittest.TestCase):
         expected = SERVER.post("/v1/completions", dict(GREEDY, prompt="The sea"))["choices"][0]["text"]
         connections, cuts = [], range(text.index(b"\r\n\r\n") + 4, len(text))
         for at in cuts:
-            connections.append(socket.create_connection(("127.0.0.1", SERVER.port), 60))
+            connections.append(socket.create_connection(("127.0.0.1", SERVER.port), WAIT))
             connections[-1].sendall(text[:at])
         self.assertEqual(SERVER.ask("GET", "/health")[0], 200)
         for at, connection in zip(cuts, connections):
@@ -206,7 +206,7 @@ class Http(unittest.TestCase):
             self.assertEqual(json.loads(answer.split(b"\r\n\r\n", 1)[1])["choices"][0]["text"], expected, (at, answer[:200]))
 
     def test_connections_are_kept_and_request_ids_echoed(self):
-        connection = http.client.HTTPConnection("127.0.0.1", SERVER.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", SERVER.port, timeout=WAIT)
         for i in range(3):
             connection.request("GET", "/health", headers={"X-Request-Id": f"id-{i}"})
             response = connection.getresponse()
@@ -232,26 +232,16 @@ class Http(unittest.TestCase):
             connection.sendall(self.HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             if stream:
                 self.assertTrue(connection.recv(10))
-            else:
-                time.sleep(0.3)
-            self.assertEqual(SERVER.metric("redline_requests_running"), 1)
+            wait_for(lambda: SERVER.metric("redline_requests_running") == 1)
             connection.close()
-            for _ in range(200):
-                if SERVER.metric("redline_requests_running") == 0:
-                    break
-                time.sleep(0.02)
-            self.assertEqual(SERVER.metric("redline_requests_running"), 0)
+            wait_for(lambda: SERVER.metric("redline_requests_running") == 0)
             self.assertEqual(SERVER.metric("redline_kv_usage_ratio") < 0.5, True)
-        for _ in range(100):
-            if SERVER.metric('redline_requests_total{finish_reason="abort"}') >= before + 1:
-                break
-            time.sleep(0.02)
-        self.assertGreaterEqual(SERVER.metric('redline_requests_total{finish_reason="abort"}'), before + 1)
+        wait_for(lambda: SERVER.metric('redline_requests_total{finish_reason="abort"}') >= before + 1)
 
 
 class Keys(unittest.TestCase):
     def test_an_empty_key_is_refused_at_the_start(self):
-        refused = subprocess.run([REDLINE, "serve", MODEL, "--api-key", ""], capture_output=True, text=True, timeout=60)
+        refused = subprocess.run([REDLINE, "serve", MODEL, "--api-key", ""], capture_output=True, text=True, timeout=WAIT)
         self.assertEqual(refused.returncode, 1)
         self.assertIn("an API key is empty", refused.stderr)
 
@@ -308,7 +298,7 @@ class Queue(unittest.TestCase):
             status, text, headers = server.ask("POST", "/v1/completions", "not even JSON")
             self.assertEqual((status, json.loads(text)["error"]["code"]), (429, "queue_full"), "known before the body is read")
             self.assertGreater(int(headers["Retry-After"]), 0)
-            self.assertEqual(answer.result(60)[-1], "[DONE]")
+            self.assertEqual(answer.result(WAIT)[-1], "[DONE]")
         self.assertEqual(len(server.post("/v1/completions", dict(GREEDY, prompt="x"))["choices"]), 1)
         self.assertEqual(server.stop(), 0)
 
@@ -319,10 +309,10 @@ class Draining(unittest.TestCase):
         body = dict(prompt="The sea", max_tokens=150, ignore_eos=True)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             answer = pool.submit(server.events, "/v1/completions", body)
-            time.sleep(0.3)
+            wait_for(lambda: server.metric("redline_requests_running") == 1)
             server.process.send_signal(signal.SIGTERM)
-            self.assertEqual(answer.result(60)[-1], "[DONE]")
-        self.assertEqual(server.process.wait(60), 0)
+            self.assertEqual(answer.result(WAIT)[-1], "[DONE]")
+        self.assertEqual(server.process.wait(WAIT), 0)
         with self.assertRaises(OSError):
             server.ask("GET", "/health")
         server.process.stderr.close()

@@ -10,13 +10,24 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
+
+from sanitizers import SLOWDOWN
 
 REDLINE = sys.argv[1]
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
 MODEL = os.environ.get("REDLINE_TEST_MODEL") or str(CACHE / "redline/SmolLM2-135M-Instruct.Q4_1.gguf")
+WAIT = 60 * SLOWDOWN  # seconds, for anything
 GREEDY = {"temperature": 0, "max_tokens": 8}
 MESSAGES = [{"role": "user", "content": "Name two colours."}]
+
+
+def wait_for(what, seconds=WAIT):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.02)
 
 
 class Server:
@@ -29,18 +40,18 @@ class Server:
                 self.url = line.split(" is served at ")[1].strip()
                 self.port = 0 if self.url.startswith("unix:") else int(self.url.rsplit(":", 1)[1])
                 return
-        self.process.wait(60)
+        self.process.wait(WAIT)
         self.process.stderr.close()
         raise RuntimeError("the server did not start")
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(60)
+        status = self.process.wait(WAIT)
         self.process.stderr.close()
         return status
 
     def connection(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
 
     def ask(self, method, path, body=None, headers=None):
         connection = self.connection()
@@ -66,7 +77,7 @@ class Server:
 
     def raw(self, request):
         """Everything that the server sends for these bytes until it closes."""
-        with socket.create_connection(("127.0.0.1", self.port), 60) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), WAIT) as connection:
             try:
                 connection.sendall(request)
             except OSError:

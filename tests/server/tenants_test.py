@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest
 
-from serving import GREEDY, MODEL, REDLINE, Server
+from serving import GREEDY, MODEL, REDLINE, WAIT, Server
 
 ALICE, BOB = {"X-Api-Key": "key-of-alice"}, {"X-Api-Key": "key-of-bob"}
 LONG = dict(prompt="The sea", max_tokens=300, temperature=0, ignore_eos=True)
@@ -34,7 +34,7 @@ class Tenants(unittest.TestCase):
         return self.metric('redline_tenant_%s{tenant="%s"}' % (what, tenant))
 
     def until(self, what, tenant, number):
-        end = time.monotonic() + 120
+        end = time.monotonic() + 2 * WAIT
         while self.use(what, tenant) != number:
             self.assertLess(time.monotonic(), end)
             time.sleep(0.01)
@@ -130,7 +130,7 @@ class Tenants(unittest.TestCase):
 
     def test_a_line_of_the_key_file_that_is_wrong_is_named_and_its_key_is_not(self):
         keys = self.key_file("alice=s3cr3t\nbob=s3cr3t2 kv-share=2\n")
-        ended = subprocess.run([REDLINE, "serve", MODEL, "--api-key-file", keys], capture_output=True, text=True, timeout=60)
+        ended = subprocess.run([REDLINE, "serve", MODEL, "--api-key-file", keys], capture_output=True, text=True, timeout=WAIT)
         self.assertEqual(ended.returncode, 1)
         self.assertTrue(ended.stderr.strip().splitlines()[-1].startswith(f"redline: {keys}:2: 'kv-share=2' is not"), ended.stderr)
         self.assertNotIn("s3cr3t", ended.stderr)
@@ -138,7 +138,7 @@ class Tenants(unittest.TestCase):
     def test_limits_that_are_none_or_nobodys_are_refused_at_the_start(self):
         for flags, message in ((("--tenant-kv-share", "carol=0.5"), "no key is of a tenant 'carol'"), (("--tenant-kv-share", "1.5"), "'1.5' is not"),
                                (("--tenant-max-waiting", "alice="), "'alice=' is not"), (("--tenant-max-waiting", "0"), "'0' is not")):
-            ended = subprocess.run([REDLINE, "serve", MODEL, "--api-key", "alice=a", *flags], capture_output=True, text=True, timeout=60)
+            ended = subprocess.run([REDLINE, "serve", MODEL, "--api-key", "alice=a", *flags], capture_output=True, text=True, timeout=WAIT)
             self.assertNotEqual(ended.returncode, 0)
             self.assertIn(message, ended.stderr)
 

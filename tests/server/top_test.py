@@ -18,7 +18,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from serving import MODEL, REDLINE, Server
+from serving import MODEL, REDLINE, WAIT, Server
 
 KEY = "secret-key"
 
@@ -80,7 +80,7 @@ redline_requests_running 3
 """
 
 
-def top(*arguments, timeout=60):
+def top(*arguments, timeout=WAIT):
     return subprocess.run([REDLINE, "top", *arguments], capture_output=True, text=True, timeout=timeout)
 
 
@@ -115,7 +115,7 @@ class Figures(unittest.TestCase):
             process = subprocess.Popen([REDLINE, "top", pages.url, "--json"], stdout=subprocess.PIPE, text=True)
             views = [json.loads(process.stdout.readline()) for _ in range(2)]
             process.send_signal(signal.SIGINT)
-            self.assertEqual(process.wait(20), 130)
+            self.assertEqual(process.wait(WAIT), 130)
             process.stdout.close()
         for view in views:
             self.assertAlmostEqual(view["generated_tokens_per_s"] * view["interval_s"], 100)
@@ -125,7 +125,7 @@ class Figures(unittest.TestCase):
             process = subprocess.Popen([REDLINE, "top", pages.url, "--json"], stdout=subprocess.PIPE, text=True)
             rates = [(view["generated_tokens_per_s"] * view["interval_s"]) for view in (json.loads(process.stdout.readline()) for _ in range(2))]
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            process.wait(WAIT)
             process.stdout.close()
         self.assertEqual([round(rate) for rate in rates], [100, 4])
 
@@ -201,7 +201,7 @@ class RealServer(unittest.TestCase):
         if child == 0:
             os.environ.update(TERM="xterm", REDLINE_API_KEY=KEY)
             os.execv(REDLINE, [REDLINE, "top", self.url])
-        seen, end = b"", time.monotonic() + 30
+        seen, end = b"", time.monotonic() + WAIT / 2
         while seen.count(b"\x1b[H") < 3:
             self.assertLess(time.monotonic(), end, seen)
             seen += os.read(terminal, 65536)

@@ -16,7 +16,7 @@ import tempfile
 import time
 import unittest
 
-from serving import GREEDY, MODEL, REDLINE, Server, run_tests
+from serving import GREEDY, MODEL, REDLINE, WAIT, Server, run_tests, wait_for
 
 SERVER = None
 LONG = {"prompt": "The sea", "max_tokens": 4000, "ignore_eos": True, "stream": True}
@@ -25,13 +25,6 @@ LONG = {"prompt": "The sea", "max_tokens": 4000, "ignore_eos": True, "stream": T
 def post_bytes(body, path="/v1/completions"):
     data = json.dumps(body).encode()
     return b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(data)) + data
-
-
-def wait_for(what, seconds=30):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def read_all(connection):
@@ -46,7 +39,7 @@ def read_all(connection):
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=60)
+        super().__init__("localhost", timeout=WAIT)
         self.path = path
 
     def connect(self):
@@ -66,7 +59,7 @@ class UnixSocket(unittest.TestCase):
             self.assertEqual(server.url, "unix:" + path)
             self.assertEqual(json.loads(server.ask("GET", "/health")[1]), {"status": "ok"})
             self.assertEqual(server.events("/v1/completions", dict(GREEDY, prompt="The sea"))[-1], "[DONE]")
-            second = subprocess.run([REDLINE, "serve", MODEL, "--uds", path], capture_output=True, text=True, timeout=60)
+            second = subprocess.run([REDLINE, "serve", MODEL, "--uds", path], capture_output=True, text=True, timeout=WAIT)
             self.assertEqual(second.returncode, 1, "one that is in use is not taken")
             self.assertIn(path, second.stderr)
             self.assertEqual(server.ask("GET", "/health")[0], 200)
@@ -84,7 +77,7 @@ class Tls(unittest.TestCase):
                        check=True, capture_output=True)
         cls.server = Server("--ssl-certfile", cls.cert, "--ssl-keyfile", cls.key)
         cls.context = ssl.create_default_context(cafile=cls.cert)
-        cls.server.connection = lambda: http.client.HTTPSConnection("localhost", cls.server.port, timeout=60, context=cls.context)
+        cls.server.connection = lambda: http.client.HTTPSConnection("localhost", cls.server.port, timeout=WAIT, context=cls.context)
 
     @classmethod
     def tearDownClass(cls):
@@ -92,7 +85,7 @@ class Tls(unittest.TestCase):
         cls.directory.cleanup()
 
     def dial(self, **context):
-        return self.context.wrap_socket(socket.create_connection(("127.0.0.1", self.server.port), 60), server_hostname="localhost")
+        return self.context.wrap_socket(socket.create_connection(("127.0.0.1", self.server.port), WAIT), server_hostname="localhost")
 
     def test_answers_and_streams_go_through_it(self):
         self.assertTrue(self.server.url.startswith("https://"))
@@ -117,14 +110,14 @@ class Tls(unittest.TestCase):
         old.minimum_version = ssl.TLSVersion.TLSv1
         old.maximum_version = ssl.TLSVersion.TLSv1_1
         with self.assertRaises((ssl.SSLError, OSError)):
-            old.wrap_socket(socket.create_connection(("127.0.0.1", self.server.port), 60), server_hostname="localhost")
+            old.wrap_socket(socket.create_connection(("127.0.0.1", self.server.port), WAIT), server_hostname="localhost")
         self.assertNotIn(b"HTTP/1.1 200", self.server.raw(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"))
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
 
     def test_a_bad_certificate_ends_the_start_and_is_named(self):
         for flags in (["--ssl-certfile", "/nonexistent.pem", "--ssl-keyfile", self.key], ["--ssl-certfile", self.cert, "--ssl-keyfile", self.cert],
                       ["--ssl-certfile", self.cert]):
-            failed = subprocess.run([REDLINE, "serve", MODEL, "--port", "0", *flags], capture_output=True, text=True, timeout=60)
+            failed = subprocess.run([REDLINE, "serve", MODEL, "--port", "0", *flags], capture_output=True, text=True, timeout=WAIT)
             self.assertIn(failed.returncode, (1, 2), failed.stderr)
             self.assertRegex(failed.stderr.strip().splitlines()[-1], r"nonexistent\.pem|cert\.pem|--ssl-keyfile")
 
@@ -132,7 +125,7 @@ class Tls(unittest.TestCase):
 class SlowClients(unittest.TestCase):
     def test_a_head_that_does_not_come_gets_408_or_the_end(self):
         for begin in (b"", b"POST /v1/completions HTTP/1.1\r\nHost:"):
-            with socket.create_connection(("127.0.0.1", SERVER.port), 60) as connection:
+            with socket.create_connection(("127.0.0.1", SERVER.port), WAIT) as connection:
                 connection.sendall(begin)
                 started = time.monotonic()
                 answer = read_all(connection)
@@ -140,7 +133,7 @@ class SlowClients(unittest.TestCase):
                 self.assertEqual(answer[9:12], b"408" if begin else b"")
 
     def test_a_head_that_trickles_does_not_keep_its_place(self):
-        with socket.create_connection(("127.0.0.1", SERVER.port), 60) as connection:
+        with socket.create_connection(("127.0.0.1", SERVER.port), WAIT) as connection:
             answer = b""
             for _ in range(200):
                 try:
@@ -156,7 +149,7 @@ class SlowClients(unittest.TestCase):
             self.assertIn(answer[9:12], (b"408", b""))
 
     def test_many_silent_connections_leave_room_for_others(self):
-        silent = [socket.create_connection(("127.0.0.1", SERVER.port), 60) for _ in range(200)]
+        silent = [socket.create_connection(("127.0.0.1", SERVER.port), WAIT) for _ in range(200)]
         self.assertEqual(SERVER.ask("GET", "/health")[0], 200)
 
         def num_open():
@@ -210,7 +203,7 @@ class Loading(unittest.TestCase):
             process = subprocess.Popen([REDLINE, "serve", MODEL, "--uds", path, "--drain-timeout", "600"], stderr=subprocess.PIPE, text=True)
             self.assertIn(f"is being loaded; unix:{path}/health", process.stderr.readline())
             process.send_signal(signal.SIGTERM)
-            self.assertEqual(process.wait(60), 0)
+            self.assertEqual(process.wait(WAIT), 0)
             self.assertFalse(os.path.exists(path))
             process.stderr.close()
 
@@ -218,7 +211,7 @@ class Loading(unittest.TestCase):
         with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
             file.write(b"GGUF" + bytes(100))
             file.flush()
-            failed = subprocess.run([REDLINE, "serve", file.name, "--port", "0"], capture_output=True, text=True, timeout=60)
+            failed = subprocess.run([REDLINE, "serve", file.name, "--port", "0"], capture_output=True, text=True, timeout=WAIT)
         self.assertEqual(failed.returncode, 1)
         self.assertRegex(failed.stderr.strip().splitlines()[-1], "^redline: " + file.name)
 
@@ -226,29 +219,29 @@ class Loading(unittest.TestCase):
 class Ends(unittest.TestCase):
     def test_kill_9_in_a_stream_breaks_it_off(self):
         server = Server()
-        with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), WAIT) as connection:
             connection.sendall(post_bytes(LONG))
             self.assertTrue(connection.recv(10))
             server.process.kill()
             rest = read_all(connection)
         self.assertNotIn(b"[DONE]", rest)
         self.assertFalse(rest.endswith(b"0\r\n\r\n"), "no proper end")
-        server.process.wait(60)
+        server.process.wait(WAIT)
         server.process.stderr.close()
 
     def test_sigterm_under_load_ends_with_0_and_tells_whom_it_cuts_off(self):
         server = Server("--drain-timeout", "1")
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
             def stream(_):
-                with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+                with socket.create_connection(("127.0.0.1", server.port), WAIT) as connection:
                     connection.sendall(post_bytes(LONG))
                     return read_all(connection)
             streams = [pool.submit(stream, i) for i in range(12)]
             wait_for(lambda: server.metric("redline_requests_running") == 12)
             started = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
-            answers = [each.result(60) for each in streams]
-        self.assertEqual(server.process.wait(60), 0)
+            answers = [each.result(WAIT) for each in streams]
+        self.assertEqual(server.process.wait(WAIT), 0)
         self.assertLess(time.monotonic() - started, 30)
         server.process.stderr.close()
         for answer in answers:
@@ -257,19 +250,19 @@ class Ends(unittest.TestCase):
 
     def test_a_second_signal_ends_it_at_once(self):
         server = Server("--drain-timeout", "600")
-        connection = socket.create_connection(("127.0.0.1", server.port), 60)
+        connection = socket.create_connection(("127.0.0.1", server.port), WAIT)
         connection.sendall(post_bytes(LONG))
         connection.recv(10)
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", server.port)) != 0)
         server.process.send_signal(signal.SIGTERM)
-        self.assertEqual(server.process.wait(60), 0)
+        self.assertEqual(server.process.wait(WAIT), 0)
         connection.close()
         server.process.stderr.close()
 
     def test_a_frozen_engine_is_noticed_told_and_the_end(self):
         server = Server("--watchdog", "3", environment={"REDLINE_FAULT_FREEZE_AT_STEP": "5"})
-        with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), WAIT) as connection:
             connection.sendall(post_bytes(LONG))
             self.assertTrue(connection.recv(10))
             self.assertEqual(server.ask("GET", "/health")[0], 200)
@@ -279,7 +272,7 @@ class Ends(unittest.TestCase):
             rest = read_all(connection)
         self.assertIn(b"engine_frozen", rest)
         self.assertNotIn(b"[DONE]", rest)
-        self.assertEqual(server.process.wait(60), 1)
+        self.assertEqual(server.process.wait(WAIT), 1)
         self.assertIn("makes no progress", server.process.stderr.read())
         server.process.stderr.close()
 
@@ -287,7 +280,7 @@ class Ends(unittest.TestCase):
         server = Server(prefix=("bash", "-c", 'ulimit -n 64; exec "$@"', "bash"))
         taken = []
         for _ in range(100):
-            taken.append(socket.create_connection(("127.0.0.1", server.port), 60))
+            taken.append(socket.create_connection(("127.0.0.1", server.port), WAIT))
             taken[-1].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         for connection in taken:
             connection.close()

@@ -1,4 +1,6 @@
 // redline serve: an OpenAI-compatible server for one model.
+#include <malloc.h>
+
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "accounts/account_writer.h"
+#include "engine/memory.h"
 #include "engine/meter/device_sensors.h"
 #include "engine/meter/estimate.h"
 #include "engine/meter/meter_cost.h"
@@ -151,6 +154,7 @@ struct LoadedService {
             }),
         service(engine, meter, completed(std::move(options), flags, ledger_fails)),
         watchdog(engine, std::chrono::seconds(flags.watchdog_s), [&http] { http.give_up(); }) {
+    if (model->ops->uses_host_memory()) limit_data_to_groups();
     warn_of_pace(*model, engine_options);
   }
 
@@ -220,6 +224,8 @@ std::shared_ptr<server::OtlpExporter> exporter_of(const ServeFlags& flags) {
 }
 
 int serve(const ServeFlags& flags) {
+  // A large body's memory goes back to the system with it: glibc would learn to keep such pieces, in pieces.
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
   StopSignals signals;
   const TenantRules tenants = flags.tenants.rules(flags.max_queue);
   server::ServiceOptions options = service_options(flags, tenants);
