@@ -156,6 +156,8 @@ class HttpServer::Impl {
 
   void post(std::function<void()> what) { asio::post(context_, std::move(what)); }
 
+  void drop_connections() { context_.destroy_handlers(); }
+
   void stop(std::chrono::milliseconds deadline, std::function<void()> stopping, std::function<void()> late) {
     asio::post(context_, [this, deadline, stopping = std::move(stopping), late = std::move(late)] {
       if (stopping_) return context_.stop();
@@ -299,7 +301,12 @@ class HttpServer::Impl {
   std::map<std::string, std::size_t> half_open_;
   std::list<Connection*> connections_;
   bool accepting_ = false, stopping_ = false;
-  asio::io_context context_{1};
+  /// Takes what is posted even when everything that waited in it is gone.
+  struct Context : asio::io_context {
+    using asio::io_context::io_context;
+    void destroy_handlers() { shutdown(); }
+  };
+  Context context_{1};
   asio::basic_socket_acceptor<stream_protocol> acceptor_;
   asio::steady_timer deadline_;
 };
@@ -309,6 +316,7 @@ HttpServer::HttpServer(const HttpAddress& address, HttpLimits limits, Headers he
 HttpServer::~HttpServer() = default;
 std::uint16_t HttpServer::port() const { return impl_->port(); }
 void HttpServer::run() { impl_->run(); }
+void HttpServer::drop_connections() { impl_->drop_connections(); }
 void HttpServer::post(std::function<void()> what) { impl_->post(std::move(what)); }
 void HttpServer::stop(std::chrono::milliseconds deadline, std::function<void()> stopping,
                       std::function<void()> late) {

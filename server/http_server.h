@@ -86,6 +86,8 @@ class HttpServer {
   /// second call makes it return at once.
   void stop(std::chrono::milliseconds deadline, std::function<void()> stopping = {},
             std::function<void()> late = {});
+  /// After run(): ends the connections that are left. What is posted from then on is not called.
+  void drop_connections();
 
  private:
   class Impl;

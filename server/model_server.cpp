@@ -11,6 +11,10 @@ ModelServer::ModelServer(const HttpAddress& address, HttpLimits limits, Headers 
 
 ModelServer::~ModelServer() {
   if (loading_.joinable()) loading_.join();
+  // The engine makes steps, and posts what they made, until it ends: after the answers that wait for it,
+  // before what it posts to.
+  http_.drop_connections();
+  service_.reset();
 }
 
 bool ModelServer::run(Loader load, std::function<void()> loaded) {

@@ -47,7 +47,7 @@ class ModelServer {
   void load_model(const Loader& load, std::function<void()> loaded);
   void stop_at_once();
 
-  // In this order: connections end before what they call.
+  // Connections end before what they call, and that before what it posts to: see the destructor.
   std::shared_ptr<Service> service_;
   Api api_;
   HttpServer http_;
