@@ -1,76 +1,15 @@
 #include "engine/json_file.h"
 
-#include <algorithm>
 #include <cmath>
-#include <set>
 #include <utility>
-#include <vector>
 
-#include "engine/file_tensor.h"
+#include "engine/json_parse.h"
 #include "engine/mapped_file.h"
 #include "engine/model_file_error.h"
 
 namespace redline {
 
 using Json = nlohmann::json;
-
-namespace {
-
-// Throws for the first key that an object of `text`, which parses, holds twice.
-[[noreturn]] void report_repeated_key(const std::string& file, std::string_view text) {
-  std::vector<std::set<std::string, std::less<>>> keys;  // of each object that is open
-  [[maybe_unused]] const Json again = Json::parse(text, [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key)
-      if (auto key = parsed.get<std::string>(); !keys.back().insert(key).second)
-        throw ModelFileError({file, "key " + printable(key)}, "each key once", "it twice");
-    return true;
-  });
-  throw ModelFileError({file}, "each key once", "one twice");
-}
-
-}  // namespace
-
-Json parse_json_object(const std::string& file, std::string_view text, std::uint64_t offset) {
-  constexpr std::size_t kMaxDepth = 32;
-  std::vector<std::size_t> num_keys;  // of each object or array that is open
-  bool repeats = false;
-  const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
-    switch (event) {
-      case Json::parse_event_t::object_start:
-      case Json::parse_event_t::array_start:
-        if (num_keys.size() == kMaxDepth) throw ModelFileError({file}, "nesting of up to 32 levels", "more");
-        num_keys.push_back(0);
-        break;
-      case Json::parse_event_t::object_end:
-        repeats |= parsed.size() != num_keys.back();
-        num_keys.pop_back();
-        break;
-      case Json::parse_event_t::array_end:
-        num_keys.pop_back();
-        break;
-      case Json::parse_event_t::key:
-        ++num_keys.back();
-        break;
-      case Json::parse_event_t::value:
-        break;
-    }
-    return true;
-  };
-  try {
-    Json json = Json::parse(text, watch);
-    if (repeats) report_repeated_key(file, text);
-    if (json.is_object()) return json;
-    throw ModelFileError({file, {}, offset}, "a JSON object", json.type_name());
-  } catch (const Json::parse_error& error) {
-    throw ModelFileError({file, {}, offset + (error.byte > 0 ? error.byte - 1 : 0)}, "this is not JSON");
-  } catch (const Json::out_of_range& error) {  // a number that a double does not hold
-    const std::string_view message = error.what();
-    const std::string_view number = message.substr(std::min(message.find('\''), message.size()));
-    throw ModelFileError({file}, "numbers up to 1.8e308", printable(number));
-  }
-}
 
 JsonFile::JsonFile(const std::filesystem::path& path) : file_(path.string()) {
   const MappedFile mapped(path);

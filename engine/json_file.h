@@ -1,4 +1,4 @@
-// JSON from model files: parsed with care, read by key with errors that name it. For the engine's own
+// JSON from model files, read by key with errors that name it. For the engine's own
 // sources: it brings in nlohmann-json.
 #pragma once
 
@@ -11,10 +11,6 @@
 #include <vector>
 
 namespace redline {
-
-/// The object that `text` is; it starts at byte `offset` of `file`, which only messages use. Throws
-/// ModelFileError when it is no JSON object, nests more than 32 deep, or holds a key twice in one object.
-nlohmann::json parse_json_object(const std::string& file, std::string_view text, std::uint64_t offset = 0);
 
 /// An object in a JSON file, read by key. A key that holds null counts as absent. Every read throws
 /// ModelFileError naming file and key when the value has another type or is out of range.

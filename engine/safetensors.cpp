@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/json_file.h"
+#include "engine/json_parse.h"
 #include "engine/model_file_error.h"
 
 namespace redline {

@@ -45,10 +45,6 @@ class RankedBpe final : public TokenModel {
   }
 
  private:
-  struct Hash : std::hash<std::string_view> {
-    using is_transparent = void;
-  };
-
   static std::uint64_t pair_key(TokenId left, TokenId right) {
     return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
   }
@@ -87,20 +83,21 @@ class RankedBpe final : public TokenModel {
 
   void read_merges(const TokenizerSpec& spec) {
     merges_.reserve(spec.merges.size());
+    std::string joined;
     for (std::size_t rank = 0; rank < spec.merges.size(); ++rank)
-      if (!read_merge(spec.merges[rank], static_cast<double>(rank)))
+      if (!read_merge(spec.merges[rank], static_cast<double>(rank), joined))
         throw ModelFileError({.file = spec.source, .item = "merge " + std::to_string(rank)},
                              "two tokens that make a third", "'" + spec.merges[rank] + "'");
   }
 
   // Tokens may hold spaces themselves: the one between the two is that which leaves tokens on both sides.
-  bool read_merge(std::string_view line, double rank) {
+  bool read_merge(std::string_view line, double rank, std::string& joined) {
     for (std::size_t space = line.find(' ', 1); space != std::string_view::npos;
          space = line.find(' ', space + 1)) {
       const std::string_view left = line.substr(0, space), right = line.substr(space + 1);
       const TokenId left_id = vocabulary_.find(left), right_id = vocabulary_.find(right);
       if (left_id == kNoToken || right_id == kNoToken) continue;
-      const TokenId merged = vocabulary_.find(std::string(left) + std::string(right));
+      const TokenId merged = vocabulary_.find(joined.assign(left).append(right));
       if (merged == kNoToken) continue;
       merges_.insert_or_assign(pair_key(left_id, right_id), Merge{rank, merged});
       return true;
@@ -113,8 +110,8 @@ class RankedBpe final : public TokenModel {
   TokenId unk_id_;
   std::vector<bool> is_text_;  // by id
   std::array<TokenId, 256> byte_ids_;
-  std::unordered_map<std::uint64_t, Merge> merges_;                        // by pair_key
-  std::unordered_map<std::string, TokenId, Hash, std::equal_to<>> whole_;  // only where merges may be ignored
+  boost::unordered_flat_map<std::uint64_t, Merge> merges_;  // by pair_key
+  TextMap<TokenId> whole_;                                  // only where merges may be ignored
 };
 
 class ScoredBpe final : public TokenModel {

@@ -1,6 +1,8 @@
 #include "engine/tokenizer/json_tree.h"
 
-#include "engine/json_file.h"
+#include <utility>
+
+#include "engine/json_parse.h"
 #include "engine/mapped_file.h"
 #include "engine/model_file_error.h"
 
@@ -8,12 +10,21 @@ namespace redline {
 
 using Json = nlohmann::json;
 
-JsonTree::JsonTree(const std::filesystem::path& path, bool required) : file_(path.string()) {
+JsonTree::JsonTree(const std::filesystem::path& path, bool required, std::initializer_list<const char*> lists)
+    : file_(path.string()) {
+  for (const char* list : lists) lists_.push_back({list});
   if (!required && !std::filesystem::exists(path)) return;
   if (!std::filesystem::exists(path)) throw ModelFileError({.file = file_}, "cannot be read");
   const MappedFile file(path);
   file_bytes_ = file.bytes().size();
-  root_ = parse_json_object(file_, {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()});
+  root_ = parse_json_object(file_, {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()},
+                            0, lists_);
+}
+
+JsonTree::List JsonTree::take_list(const char* path) {
+  for (JsonList& list : lists_)
+    if (list.path == path) return std::exchange(list.entries, {});
+  return {};
 }
 
 void JsonTree::fail(const std::string& key, const std::string& expected, const Json& found) const {

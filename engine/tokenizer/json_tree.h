@@ -2,12 +2,15 @@
 #pragma once
 
 #include <filesystem>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "engine/json_parse.h"
 #include "engine/tokenizer/tokenizer_spec.h"
 
 namespace redline {
@@ -18,8 +21,13 @@ class JsonTree {
  public:
   using Json = nlohmann::json;
 
-  /// Throws ModelFileError; a file that does not exist is an empty object unless it is `required`.
-  JsonTree(const std::filesystem::path& path, bool required);
+  using List = std::vector<std::pair<std::string, Json>>;
+
+  /// Throws ModelFileError; a file that does not exist is an empty object unless it is `required`. `lists`
+  /// are paths, keys joined by dots, of large objects and arrays: empty in the tree, for take_list.
+  JsonTree(const std::filesystem::path& path, bool required, std::initializer_list<const char*> lists = {});
+  /// Keys and values of an object, or values of an array, in order.
+  List take_list(const char* path);
 
   const Json& root() const { return root_; }
   const std::string& file() const { return file_; }
@@ -69,6 +77,7 @@ class JsonTree {
   std::string file_;
   std::size_t file_bytes_ = 0;
   Json root_ = Json::object();
+  std::vector<JsonList> lists_;
 };
 
 }  // namespace redline

@@ -1,9 +1,10 @@
 #include "engine/tokenizer/tokenizer_json.h"
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <optional>
-#include <unordered_map>
+#include <utility>
 
 #include "engine/tokenizer/sentencepiece_file.h"
 #include "engine/tokenizer/tokenizer_json_steps.h"
@@ -13,17 +14,30 @@ namespace {
 
 using Json = JsonTree::Json;
 
+constexpr const char *kVocab = "model.vocab", *kMerges = "model.merges";
+
 // Ids may leave gaps, but a table of them must not be larger than the file.
 void put(const JsonTree& file, const char* key, std::vector<std::string>& tokens, TokenId id,
-         const std::string& text) {
+         std::string text) {
   const auto index = static_cast<std::size_t>(id);
   if (index >= file.file_bytes())
     file.fail(key, "an id below the file's size, " + std::to_string(file.file_bytes()), id);
   if (index >= tokens.size()) tokens.resize(index + 1);
-  tokens[index] = text;
+  tokens[index] = std::move(text);
 }
 
-void read_bpe(const JsonTree& file, const Json& model, TokenizerSpec& spec) {
+void read_merges(JsonTree& file, const Json& model, TokenizerSpec& spec) {
+  file.array(model, "merges");
+  for (auto& [none, merge] : file.take_list(kMerges)) {
+    const bool is_pair =
+        merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string();
+    if (!is_pair && !merge.is_string()) file.fail(kMerges, "two tokens", merge);
+    if (is_pair) merge[0].get_ref<std::string&>().append(" ").append(merge[1].get_ref<const std::string&>());
+    spec.merges.push_back(std::move((is_pair ? merge[0] : merge).get_ref<std::string&>()));
+  }
+}
+
+void read_bpe(JsonTree& file, const Json& model, TokenizerSpec& spec) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
     if (const auto text = file.get<std::string>(model, key, ""); !text.empty())
       file.fail(std::string("model.") + key, "nothing", text);
@@ -32,35 +46,34 @@ void read_bpe(const JsonTree& file, const Json& model, TokenizerSpec& spec) {
   spec.ignore_merges = file.get(model, "ignore_merges", false);
   spec.byte_fallback = file.get(model, "byte_fallback", false);
   spec.fuse_unk = file.get(model, "fuse_unk", false);
-  for (const auto& [text, id] : file.object(model, "vocab").items())
-    put(file, "model.vocab", spec.tokens, file.as<TokenId>(id, "model.vocab"), text);
-  if (spec.tokens.empty()) file.fail("model.vocab", "an object of tokens", file.object(model, "vocab"));
-  if (const auto unk = file.get<std::string>(model, "unk_token", ""); !unk.empty())
-    spec.unk_id = file.as<TokenId>(file.object(model, "vocab").value(unk, Json()), "model.unk_token");
-  for (const Json& merge : file.array(model, "merges")) {
-    const bool is_pair =
-        merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string();
-    if (!is_pair && !merge.is_string()) file.fail("model.merges", "two tokens", merge);
-    spec.merges.push_back(is_pair ? merge[0].get<std::string>() + " " + merge[1].get<std::string>()
-                                  : merge.get<std::string>());
+  const auto unk = file.get<std::string>(model, "unk_token", "");
+  Json unk_id;
+  file.object(model, "vocab");
+  for (auto& [text, id] : file.take_list(kVocab)) {
+    if (!unk.empty() && text == unk) unk_id = id;
+    put(file, kVocab, spec.tokens, file.as<TokenId>(id, kVocab), std::move(text));
   }
+  if (spec.tokens.empty()) file.fail(kVocab, "an object of tokens", file.object(model, "vocab"));
+  if (!unk.empty()) spec.unk_id = file.as<TokenId>(unk_id, "model.unk_token");
+  read_merges(file, model, spec);
 }
 
-void read_unigram(const JsonTree& file, const Json& model, TokenizerSpec& spec) {
+void read_unigram(JsonTree& file, const Json& model, TokenizerSpec& spec) {
   spec.model = TokenModelKind::kUnigram;
   spec.byte_fallback = file.get(model, "byte_fallback", false);
   spec.fuse_unk = true;
   spec.unk_id = file.get<TokenId>(model, "unk_id", kNoToken);
-  for (const Json& entry : file.array(model, "vocab")) {
-    if (!entry.is_array() || entry.size() != 2) file.fail("model.vocab", "a token and its score", entry);
-    spec.tokens.push_back(file.as<std::string>(entry[0], "model.vocab"));
-    spec.scores.push_back(file.as<double>(entry[1], "model.vocab"));
+  file.array(model, "vocab");
+  for (const auto& [none, entry] : file.take_list(kVocab)) {
+    if (!entry.is_array() || entry.size() != 2) file.fail(kVocab, "a token and its score", entry);
+    spec.tokens.push_back(file.as<std::string>(entry[0], kVocab));
+    spec.scores.push_back(file.as<double>(entry[1], kVocab));
   }
-  if (spec.tokens.empty()) file.fail("model.vocab", "an array of tokens", file.array(model, "vocab"));
+  if (spec.tokens.empty()) file.fail(kVocab, "an array of tokens", file.array(model, "vocab"));
 }
 
 // Before there was a "type", a model without one was told by its fields.
-void read_model(const JsonTree& file, TokenizerSpec& spec) {
+void read_model(JsonTree& file, TokenizerSpec& spec) {
   const Json& model = file.object(file.root(), "model");
   const std::string type = file.get<std::string>(model, "type", model.contains("unk_id") ? "Unigram" : "BPE");
   if (type == "BPE")
@@ -94,17 +107,14 @@ void read_added_tokens(const JsonTree& file, TokenizerSpec& spec) {
 }
 
 void read_config(const JsonTree& file, bool has_template, TokenizerSpec& spec) {
-  std::unordered_map<std::string_view, TokenId> ids;
-  for (std::size_t i = 0; i < spec.tokens.size(); ++i)
-    ids.try_emplace(spec.tokens[i], static_cast<TokenId>(i));
   const auto named = [&](const char* key, TokenId& id) {
     const Json* value = JsonTree::find(file.root(), key);
     if (!value) return;
     const std::string text =
         value->is_object() ? file.get<std::string>(*value, "content", "") : file.as<std::string>(*value, key);
-    const auto known = ids.find(text);
-    if (known == ids.end()) file.fail(key, "a token of the vocabulary", text);
-    id = known->second;
+    const auto known = std::find(spec.tokens.begin(), spec.tokens.end(), text);
+    if (known == spec.tokens.end()) file.fail(key, "a token of the vocabulary", text);
+    id = static_cast<TokenId>(known - spec.tokens.begin());
   };
   named("bos_token", spec.bos_id);
   named("eos_token", spec.eos_id);
@@ -148,7 +158,7 @@ TokenizerSpec load_tokenizer(const std::filesystem::path& directory) {
   bool has_template = false;
   const auto sentencepiece = directory / "tokenizer.model";
   if (std::filesystem::exists(directory / "tokenizer.json") || !std::filesystem::exists(sentencepiece)) {
-    const JsonTree file(directory / "tokenizer.json", true);
+    JsonTree file(directory / "tokenizer.json", true, {kVocab, kMerges});
     spec.source = file.file();
     read_model(file, spec);
     read_added_tokens(file, spec);

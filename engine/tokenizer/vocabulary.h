@@ -4,9 +4,9 @@
 #include <array>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "engine/tokenizer/text_map.h"
 #include "engine/tokenizer/tokenizer_spec.h"
 
 namespace redline {
@@ -45,14 +45,10 @@ class Vocabulary {
   }
 
  private:
-  struct Hash : std::hash<std::string_view> {
-    using is_transparent = void;
-  };
-
   void read_byte_ids(const TokenizerSpec& spec);
   TokenId byte_id(char byte) const { return byte_ids_[static_cast<unsigned char>(byte)]; }
 
-  std::unordered_map<std::string, TokenId, Hash, std::equal_to<>> ids_;
+  TextMap<TokenId> ids_;
   std::array<TokenId, 256> byte_ids_{};
   bool has_byte_ids_ = false;
   TokenId unk_id_;

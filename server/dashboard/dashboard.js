@@ -1,8 +1,9 @@
-// Reads /metrics and /steps once a second and draws them. Everything comes from this server.
+// Reads /metrics and /steps once a second, /v1/utilization now and then, and draws them. Everything comes from this server.
 "use strict";
 
 const kHistory = 120;  // seconds shown
 const kLatencyWindow = 60;
+const kWaterfallPeriod = 3;
 const kPhases = ["prefill", "decode"];
 const byId = (id) => document.getElementById(id);
 
@@ -11,6 +12,7 @@ const byId = (id) => document.getElementById(id);
 let key = sessionStorage.getItem("key") ?? "";
 let history = [];  // a reading a second: {time_s, samples: name -> [{labels, value}]}
 let steps = [];    // the last ones, as /steps gives them
+let explained = {time_s: -Infinity, waterfall: null, why: []};  // of the last minute, as /v1/utilization gives it
 
 function parse(text) {
   const samples = new Map();
@@ -85,6 +87,8 @@ async function read() {
   const since = steps.at(-1)?.serial ?? 0;
   const kept = steps.map((step) => ({...step, age_s: step.age_s + (last ? reading.time_s - last.time_s : 0)}));
   steps = [...kept, ...(await (await ask(`steps?since=${since}`)).json()).steps].slice(-128);
+  if (reading.time_s - explained.time_s >= kWaterfallPeriod)
+    explained = {time_s: reading.time_s, ...(await (await ask("v1/utilization")).json()).explanation};
   document.querySelector("main").hidden = false;
   draw();
 }
@@ -239,6 +243,56 @@ function latencies(now) {
   }));
 }
 
+const kTerms = {
+  ideal_compute: "ideal compute", kernel_inefficiency: "kernels", memory_bound_penalty: "memory-bound", clock_loss: "clocks", waste: "waste",
+  exposed_communication: "communication", gap: "gap", idle: "idle",
+};
+const openPhases = new Set();
+
+/// A bar of the terms of `part`, seconds that sum to its wall_s.
+function stackedBar(part, name) {
+  const image = svg("svg", {viewBox: "0 0 100 6", height: 18, preserveAspectRatio: "none", role: "img"});
+  const told = [];
+  let x = 0;
+  for (const [term, title] of Object.entries(kTerms)) {
+    const share = (part.terms_s[term] ?? 0) / part.wall_s;
+    if (!(share > 0)) continue;
+    told.push(`${title} ${percent(share)}`);
+    image.append(svg("rect", {class: `term ${term}`, x: 100 * x, y: 0, width: 100 * share, height: 6, "vector-effect": "non-scaling-stroke"},
+                     svg("title", {}, `${title}: ${duration(part.terms_s[term])}, ${percent(share)}`)));
+    x += share;
+  }
+  image.setAttribute("aria-label", `${name}: ${told.join(", ")}`);
+  return image;
+}
+
+/// Where the wall time went: in all, by phase, and by kind of operation in the phases that are open.
+function waterfall() {
+  const all = explained.waterfall;
+  const rows = [];
+  const add = (title, part, name, attributes = {}) => part.wall_s > 0 && rows.push(
+      html("tr", attributes, html("th", {scope: "row"}, title), html("td", {}, duration(part.wall_s)), html("td", {}, stackedBar(part, name)), html("td", {}, percent(part.mfu))));
+  if (all) add("all", all, "all");
+  for (const [phase, part] of Object.entries(all?.phases ?? {})) {
+    const button = html("button", {type: "button", id: `open-${phase}`, "aria-expanded": openPhases.has(phase)}, phase);
+    button.addEventListener("click", () => {
+      openPhases.has(phase) ? openPhases.delete(phase) : openPhases.add(phase);
+      waterfall();
+    });
+    add(button, part, phase);
+    if (openPhases.has(phase))
+      for (const kind of part.kinds) add(kind.kind, kind, `${phase}, ${kind.kind}`, {class: "kind"});
+  }
+  const focused = document.activeElement?.id;
+  byId("waterfall").replaceChildren(...rows);
+  if (focused?.startsWith("open-")) byId(focused)?.focus();
+  const seen = Object.entries(kTerms).filter(([term]) => all?.terms_s[term] > 0);
+  const swatch = (term) => svg("svg", {viewBox: "0 0 24 10", "aria-hidden": "true"}, svg("rect", {class: `term ${term}`, width: 24, height: 10}));
+  byId("terms").replaceChildren(...seen.map(([term, title]) => html("li", {}, swatch(term), `${title} ${percent(all.terms_s[term] / all.wall_s)}`)));
+  const sentences = all ? explained.why.map((each) => each.sentence) : ["no peaks of this device are known, so there is no waterfall"];
+  byId("why").replaceChildren(...sentences.map((sentence) => html("li", {}, sentence)));
+}
+
 function draw() {
   const now = history.at(-1), last = history.length - 1;
   const info = now.samples.get("redline_info")?.[0]?.labels ?? {};
@@ -268,6 +322,7 @@ function draw() {
   lines("mfu", byPhase("redline_mfu"), percent, 0.01);
   lines("mbu", byPhase("redline_mbu"), percent);
   roofline(now, peak);
+  waterfall();
   lines("tokens", [generated, prompt], si);
   lines("queue", [running, waiting], si);
   lines("blocks", [kv, gauge("without a token", "redline_kv_fragmentation_ratio")], percent);

@@ -104,6 +104,7 @@ class Dashboard(unittest.TestCase):
             for phase in ("prefill", "decode"):
                 for chart in ("mfu", "mbu"):
                     self.browser.wait(f"/{phase} [0-9]/.test(document.querySelector('#{chart} .legend').textContent)")
+            self.browser.wait("document.querySelectorAll('#waterfall rect.ideal_compute').length === 3")
             self.browser.wait("/[0-9] m?s/.test(document.querySelector('#latency tr td:nth-child(3)').textContent)")
             for chart in ("mfu", "mbu", "tokens", "queue", "blocks", "time"):
                 self.browser.wait(f"/L/.test(document.querySelector('#{chart} .series').getAttribute('d')) || document.querySelector('#{chart} > svg .series[d*=\"L\"]')")
@@ -114,6 +115,24 @@ class Dashboard(unittest.TestCase):
                 self.browser.screenshot(path)
         self.browser.wait("document.querySelector('#status').textContent === 'idle'")
         self.browser.wait("document.querySelector('#running').textContent === '0'")
+
+    def test_the_waterfall_opens_from_phases_to_operations_and_sums_to_the_time(self):
+        self.server.post("/v1/completions", {"prompt": "The sea and the sky " * 8, "max_tokens": 40, "ignore_eos": True})
+        self.browser.wait("document.querySelector('#open-decode') && document.querySelector('#open-prefill')", 40)
+        widths = "return [...document.querySelectorAll('#waterfall svg')].map((bar) => [...bar.children].reduce((sum, e) => sum + Number(e.getAttribute('width')), 0));"
+        self.assertEqual(self.browser.run("return document.querySelectorAll('#waterfall .kind').length;"), 0)
+        self.browser.run("document.querySelector('#open-decode').focus(); document.querySelector('#open-decode').click();")
+        self.assertEqual(self.browser.run("return [document.activeElement.id, document.activeElement.ariaExpanded];"), ["open-decode", "true"])
+        kinds = self.browser.run("return [...document.querySelectorAll('#waterfall .kind th')].map((e) => e.textContent);")
+        told = json.loads(self.server.ask("GET", "/v1/utilization")[1])["explanation"]
+        self.assertEqual(set(kinds), {kind["kind"] for kind in told["waterfall"]["phases"]["decode"]["kinds"]})
+        for sum_of_widths in self.browser.run(widths):
+            self.assertAlmostEqual(sum_of_widths, 100, delta=0.01)
+        self.assertEqual(self.browser.run("return [...document.querySelectorAll('#why li')].length;"), len(told["why"]))
+        time.sleep(4)  # drawn anew, with what was open
+        self.assertGreater(self.browser.run("return document.querySelectorAll('#waterfall .kind').length;"), 0)
+        self.browser.run("document.querySelector('#open-decode').click();")
+        self.assertEqual(self.browser.run("return document.querySelectorAll('#waterfall .kind').length;"), 0)
 
     def test_what_it_shows_is_what_the_metrics_say(self):
         self.server.post("/v1/completions", {"prompt": "x", "max_tokens": 20, "ignore_eos": True})
@@ -137,6 +156,11 @@ class Dashboard(unittest.TestCase):
     def test_light_and_dark_have_enough_contrast(self):
         text = [["body", "color", "body"], [".tiles div", "color", ".tiles div"], [".tiles span", "color", ".tiles div"], ["small", "color", ".charts section"]]
         graphics = [[f"#time .s{i}", "stroke", ".charts section"] for i in range(3)]
+        terms = ("ideal_compute", "kernel_inefficiency", "memory_bound_penalty", "clock_loss", "waste", "exposed_communication", "gap", "idle")
+        self.browser.run("""const bar = document.createElementNS('http://www.w3.org/2000/svg', 'svg'); bar.id = 'every-term';
+                            for (const term of arguments[0]) { const e = document.createElementNS('http://www.w3.org/2000/svg', 'rect'); e.setAttribute('class', `term ${term}`); bar.append(e); }
+                            document.body.append(bar);""", list(terms))
+        graphics += [[f"#every-term .{term}", "fill", ".charts section"] for term in terms]
         backgrounds = set()
         for scheme in ("light", "dark"):
             self.browser.prefer(scheme)
