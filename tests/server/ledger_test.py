@@ -158,6 +158,16 @@ class Ledger(unittest.TestCase):
         self.assertAlmostEqual(self.rows()[0]["default"]["joules"], joules, delta=1e-6 * joules)
         self.assertNotIn("not exposed", self.report())
 
+    def test_the_environment_names_the_ledger_where_no_argument_does(self):
+        server = self.serve()
+        self.complete(server, ALICE, max_tokens=3)
+        self.assertEqual(server.stop(), 0)
+        without = {name: value for name, value in os.environ.items() if name != "REDLINE_LEDGER"}
+        done = subprocess.run([REDLINE, "report", "--since", "1d"], env=dict(without, REDLINE_LEDGER=self.path), capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout.splitlines()[1].split()[:2], ["alice", "1"])
+        none = subprocess.run([REDLINE, "report", "--since", "1d"], env=without, capture_output=True, text=True)
+        self.assertEqual((none.returncode, "REDLINE_LEDGER" in none.stderr), (2, True))
+
     def test_what_it_cannot_do_is_said(self):
         for flags, said in ((["/nowhere/ledger.db"], "there is no such ledger"),
                             ([self.path, "--by", "colour"], "known are tenant, model, run and day"),

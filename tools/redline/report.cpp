@@ -1,6 +1,7 @@
 // redline report: what the calls in a server's ledger used, by tenant, model, run or day.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -143,11 +144,19 @@ void print_table(const std::vector<AccountSum>& sums, const Json& device, const 
               energy_text(sums).c_str());
 }
 
+// `serve --ledger` takes it from the environment too, so that both may be called without it.
+std::string ledger_of(const ReportFlags& flags) {
+  if (!flags.file.empty()) return flags.file;
+  const char* const named = std::getenv("REDLINE_LEDGER");
+  if (!named || !*named) throw UsageError("give LEDGER, or its file's name in REDLINE_LEDGER");
+  return named;
+}
+
 int report(const ReportFlags& flags) {
   const GroupBy group = group_of(flags.by);
   const double since_s = since_of(flags.since);
   if (flags.csv && flags.json) throw UsageError("--csv and --json exclude each other");
-  const AccountStore store(flags.file, AccountStore::Mode::kRead);
+  const AccountStore store(ledger_of(flags), AccountStore::Mode::kRead);
   const std::vector<AccountSum> sums = store.sums(group, since_s);
   const Json device = device_json(store.runs(since_s), flags);
   if (flags.csv) {
@@ -168,7 +177,9 @@ int report(const ReportFlags& flags) {
 
 Action declare_report(Flags& flags) {
   const auto values = std::make_shared<ReportFlags>();
-  flags.argument("LEDGER", "The file that `redline serve --ledger` writes", values->file);
+  flags.argument("LEDGER", "The file that `redline serve --ledger` writes (default: $REDLINE_LEDGER)",
+                 values->file,
+                 /*required=*/false);
   flags.text("--by", "GROUP", "Add calls up by tenant, model, run or day (UTC)", values->by);
   flags.text("--since", "TIME", "Only calls that began in the last 90s, 15m, 12h, 1d or 2w (default: all)",
              values->since);
