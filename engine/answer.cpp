@@ -101,8 +101,9 @@ OutputEvent Answer::step(const ChosenToken& chosen) {
 
 OutputEvent Answer::report(Sampler::Choice choice) {
   if (choice.token < 0)
-    return end(FinishReason::kError, std::string("the model's logits hold NaN or infinity") +
-                                         (matcher_ ? ", or no token is left to choose" : ""));
+    return end(FinishReason::kError,
+               "the model's logits hold NaN or infinity, or no token is left to choose");
+  if (max_tokens_ == 0) return end(FinishReason::kLength);
   num_generated_ += 1;
   OutputEvent event;
   event.index = index_;

@@ -37,7 +37,9 @@ void Batch::add(const BatchEntry& entry) {
   work.num_recomputed = entry.num_recomputed;
   work.table_start = static_cast<std::int32_t>(block_tables_.size());
   work.phase = entry.phase;
-  work.num_logit_rows = entry.logits == LogitRows::kNone ? 0 : entry.logits == LogitRows::kLast ? 1 : num_new;
+  work.num_logit_rows = entry.logits == LogitRows::kNone   ? 0
+                        : entry.logits == LogitRows::kLast ? 1
+                                                           : num_new - entry.num_recomputed;
 
   for (std::int32_t b = 0; b < num_blocks; ++b) {
     const BlockId block = (*entry.blocks)[static_cast<std::size_t>(b)];

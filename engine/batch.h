@@ -10,6 +10,7 @@
 
 namespace redline {
 
+/// Of which tokens logits are computed; kAll: but for those that are recomputed.
 enum class LogitRows : std::uint8_t { kNone, kLast, kAll };
 
 /// One sequence's part in a step: `tokens` are those computed now, the first at position num_cached.

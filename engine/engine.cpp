@@ -39,8 +39,6 @@ void check_request(const Request& request, const ModelConfig& config, const Engi
       throw invalid("a prompt token", token, 0, config.vocab_size - 1);
   if (request.n < 1 || request.n > options.max_sequences)
     throw invalid("n", request.n, 1, options.max_sequences);
-  if (request.sampling.max_tokens == 0)
-    throw std::invalid_argument("max_tokens is 0: nothing would be generated");
   if (const auto error = invalid_sampling(request.sampling, config.vocab_size))
     throw std::invalid_argument(*error);
 }

@@ -8,6 +8,7 @@
 #include "engine/meter/explanation.h"
 #include "engine/meter/padding.h"
 #include "engine/meter/probe.h"
+#include "engine/sampler.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/weights.h"
 #include "kernels/nvtx.h"
@@ -26,6 +27,16 @@ double wasted_share(const Counts& counts) {
   const std::int64_t executed = counts.executed_flops();
   if (executed == 0) return counts.wasted_tokens > 0 ? 1 : 0;
   return static_cast<double>(executed - counts.useful_flops()) / static_cast<double>(executed);
+}
+
+// The tokens of a prompt that its rows of logits foretell: a row the one after its own. What is left is the
+// row that the first new token is chosen from.
+std::span<const std::int32_t> foretold(const ScheduledSequence& scheduled) {
+  if (!scheduled.needs_all_logits) return {};
+  const std::int32_t first = scheduled.sequence->num_computed_tokens + scheduled.num_recomputed + 1;
+  const std::int32_t count = scheduled.num_tokens - scheduled.num_recomputed - scheduled.needs_logits;
+  return std::span(scheduled.sequence->tokens)
+      .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
 }
 
 std::optional<StepForecast> forecast_of(LoadedModel& model, const EngineOptions& options) {
@@ -68,7 +79,7 @@ EngineCore::EngineCore(LoadedModel& model, const EngineOptions& options, const C
       energy_(options.sensors),
       inbox_(std::make_shared<Inbox>()) {
   transformer_.reserve(*model.ops, options.max_batched_tokens, max_context_);
-  logits_.reserve(*model.ops, options.max_sequences);
+  logits_.reserve(*model.ops, options.max_sequences + SchedulerOptions().max_prompt_logits);
   publish_stats();
   thread_ = std::thread([this] { run(); });
 }
@@ -223,6 +234,7 @@ void EngineCore::begin(Inbox::Submission submission) {
   job->tenant = request.tenant;
   job->on_end = std::move(request.on_end);
   job->usage = job->stream->usage;
+  job->num_prompt_logprobs = request.sampling.num_prompt_logprobs;
   if (energy_.is_on()) job->energy = std::make_shared<EnergyShare>();
   job->finished.resize(static_cast<std::size_t>(request.n));
   for (std::int32_t i = 0; i < request.n; ++i)
@@ -232,12 +244,13 @@ void EngineCore::begin(Inbox::Submission submission) {
   SequenceSpec spec;
   spec.id = job->usage.id = next_sequence_++;
   spec.prompt = std::move(request.prompt);
-  spec.max_num_tokens = static_cast<std::int32_t>(prompt_tokens + num_new);
+  spec.max_num_tokens = static_cast<std::int32_t>(prompt_tokens + std::max<std::int64_t>(num_new, 1));
   spec.n = request.n;
   spec.priority = request.priority;
   spec.tenant = std::move(request.tenant);
   spec.cache_salt = std::move(request.cache_salt);
-  spec.use_prefix_cache = request.use_prefix_cache;
+  spec.needs_prompt_logits = job->num_prompt_logprobs >= 0;
+  spec.use_prefix_cache = request.use_prefix_cache && !spec.needs_prompt_logits;
   const AddResult added = scheduler_.add(std::move(spec));
   if (!added.sequence) return end_job(job, FinishReason::kError, added.error);
   running_[added.sequence->id] = {job, 0, job->answers.size() - 1};
@@ -256,7 +269,9 @@ BatchView EngineCore::make_batch(const StepPlan& plan) {
     entry.num_recomputed = scheduled.num_recomputed;
     entry.blocks = &sequence.blocks;
     entry.phase = scheduled.is_decode ? Phase::kDecode : Phase::kPrefill;
-    entry.logits = scheduled.needs_logits ? LogitRows::kLast : LogitRows::kNone;
+    entry.logits = scheduled.needs_all_logits ? LogitRows::kAll
+                   : scheduled.needs_logits   ? LogitRows::kLast
+                                              : LogitRows::kNone;
     batch_.add(entry);
   }
   return batch_.view();
@@ -310,40 +325,61 @@ void EngineCore::attribute(const StepPlan& plan, const StepCounts& counts) {
   }
 }
 
-// Chooses a token for every sequence with logits. Where they are broken, the sequence ends here, before the
-// commit could publish its blocks.
+// Chooses a token for every sequence with logits.
 std::vector<EngineCore::Outcome> EngineCore::sample(const StepPlan& plan) {
   const NvtxRange range("sample");
   const TensorView logits = logits_.on_host(*model_.ops);
   std::vector<Outcome> outcomes;
-  std::int64_t next_row = 0;
+  std::int64_t num_read = 0;
+  const auto next_row = [&] {
+    return std::span(logits.f32(num_read++), static_cast<std::size_t>(logits.cols));
+  };
   for (const ScheduledSequence& scheduled : plan.sequences) {
-    if (!scheduled.needs_logits) continue;
-    const std::span row(logits.f32(next_row++), static_cast<std::size_t>(logits.cols));
     const Running& running = running_.at(scheduled.sequence->id);
+    Job& job = *running.job;
+    for (const std::int32_t token : foretold(scheduled))
+      job.prompt_logprobs.push_back(logprobs_of(next_row(), token, job.num_prompt_logprobs));
+    if (!scheduled.needs_logits) continue;
+    const std::span row = next_row();
     Outcome outcome{scheduled.sequence, {}};
     outcome.events.resize(running.num_to_fork + 1);
     for (std::size_t i = running.num_to_fork; i > 0; --i) {  // sampling changes the row: copies first
       row_.assign(row.begin(), row.end());
-      outcome.events[i] = running.job->answers[running.answer + i].step(row_);
+      outcome.events[i] = job.answers[running.answer + i].step(row_);
     }
-    outcome.events[0] = running.job->answers[running.answer].step(row);
-    if (outcome.events[0].finish_reason == FinishReason::kError) scheduler_.finish(*scheduled.sequence);
+    outcome.events[0] = job.answers[running.answer].step(row);
+    conclude(outcome);
     outcomes.push_back(std::move(outcome));
   }
   return outcomes;
 }
 
-// In sample()'s order: of a sequence the answers that fork from it, the last first, then its own.
+// The first event tells of the prompt. Where logits are broken, the sequence ends here, before the commit
+// could publish its blocks.
+void EngineCore::conclude(Outcome& outcome) {
+  const Running& running = running_.at(outcome.sequence->id);
+  OutputEvent& event = outcome.events[0];
+  event.prompt_logprobs = std::exchange(running.job->prompt_logprobs, {});
+  if (std::ranges::any_of(event.prompt_logprobs, [](const auto& token) { return token.empty(); }))
+    event = running.job->answers[running.answer].end(
+        FinishReason::kError, "the model's logits hold NaN or infinity, in the prompt");
+  if (event.finish_reason == FinishReason::kError) scheduler_.finish(*outcome.sequence);
+}
+
+// In sample()'s order: a prompt's tokens; then the answers that fork from a sequence, the last first, and its
+// own.
 std::vector<ChoiceRequest> EngineCore::ask(const StepPlan& plan) {
   const auto vocab_size = static_cast<std::size_t>(model_.config.vocab_size);
   std::vector<ChoiceRequest> requests;
   std::int32_t row = 0;
   for (const ScheduledSequence& scheduled : plan.sequences) {
-    if (!scheduled.needs_logits) continue;
     const Running& running = running_.at(scheduled.sequence->id);
+    Job& job = *running.job;
+    for (const std::int32_t token : foretold(scheduled))
+      requests.push_back(ask_logprobs(row++, token, job.num_prompt_logprobs, vocab_size));
+    if (!scheduled.needs_logits) continue;
     for (std::size_t i = running.num_to_fork + 1; i-- > 0;)
-      requests.push_back(running.job->answers[running.answer + i].ask(row, vocab_size));
+      requests.push_back(job.answers[running.answer + i].ask(row, vocab_size));
     row += 1;
   }
   return requests;
@@ -355,13 +391,16 @@ std::vector<EngineCore::Outcome> EngineCore::take(const StepPlan& plan) {
   std::vector<Outcome> outcomes;
   auto next = chosen.begin();
   for (const ScheduledSequence& scheduled : plan.sequences) {
-    if (!scheduled.needs_logits) continue;
     const Running& running = running_.at(scheduled.sequence->id);
+    Job& job = *running.job;
+    for (std::size_t i = foretold(scheduled).size(); i > 0; --i)
+      job.prompt_logprobs.push_back(logprobs_of(*next++));
+    if (!scheduled.needs_logits) continue;
     Outcome outcome{scheduled.sequence, {}};
     outcome.events.resize(running.num_to_fork + 1);
     for (std::size_t i = running.num_to_fork + 1; i-- > 0;)
-      outcome.events[i] = running.job->answers[running.answer + i].step(*next++);
-    if (outcome.events[0].finish_reason == FinishReason::kError) scheduler_.finish(*scheduled.sequence);
+      outcome.events[i] = job.answers[running.answer + i].step(*next++);
+    conclude(outcome);
     outcomes.push_back(std::move(outcome));
   }
   return outcomes;

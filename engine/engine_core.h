@@ -89,6 +89,8 @@ class EngineCore {
     std::shared_ptr<EnergyShare> energy;  // null where no sensor tells
     std::size_t num_preempted = 0;        // of its sequences
     std::function<void(const RequestUsage&)> on_end;
+    std::int32_t num_prompt_logprobs = -1;                     // -1: none are asked for
+    std::vector<std::vector<TokenLogprob>> prompt_logprobs{};  // so far; empty ones where logits are broken
   };
   // What a sequence computes: one answer of a job, and at first the prompt of all.
   struct Running {
@@ -119,6 +121,7 @@ class EngineCore {
   /// The same on a backend that chooses tokens itself: what each answer asks, and what it is given.
   std::vector<ChoiceRequest> ask(const StepPlan& plan);
   std::vector<Outcome> take(const StepPlan& plan);
+  void conclude(Outcome& outcome);
   void deliver(Outcome outcome);
   void advance(SequenceId id, OutputEvent event);
   void record(const BatchView& batch, const StepCounts& counts, const StepLoad& load, std::int64_t start_ns);

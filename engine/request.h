@@ -16,6 +16,19 @@ namespace redline {
 
 class Constraint;
 
+/// Which tokens may be chosen, besides what a constraint says. Shared, since a call may have thousands of
+/// answers.
+struct TokenRules {
+  std::vector<std::uint64_t> allowed{};  // bit t % 64 of word t / 64: whether token t may be; empty: all may
+  std::vector<std::vector<std::int32_t>> bad_sequences{};  // their last tokens never follow the others
+
+  void allow(std::int32_t token) {
+    const auto at = static_cast<std::size_t>(token);
+    if (allowed.size() <= at / 64) allowed.resize(at / 64 + 1);
+    allowed[at / 64] |= std::uint64_t{1} << (at % 64);
+  }
+};
+
 /// How tokens are chosen. The defaults are greedy and off.
 struct SamplingParams {
   float temperature = 0.0f;         // 0: greedy
@@ -26,15 +39,17 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // over generated tokens
   float frequency_penalty = 0.0f;   // over generated tokens, times their count
   std::vector<std::pair<std::int32_t, float>> logit_bias{};
+  std::shared_ptr<const TokenRules> token_rules{};  // null: none
   std::uint64_t seed =
       0;  // the same request with the same seed gives the same tokens, whatever runs beside it
-  std::int32_t max_tokens = -1;  // -1: to the end of the context
+  std::int32_t max_tokens = -1;  // -1: to the end of the context; 0: the prompt alone is computed
   std::int32_t min_tokens = 0;   // end tokens and stops are ignored before
   bool ignore_eos = false;
   std::vector<std::int32_t> stop_token_ids{};  // besides the model's own end tokens
   std::vector<std::string> stop{};             // texts; output ends before the first that appears
   bool include_stop_in_output = false;
-  std::int32_t num_logprobs = -1;  // -1: none; k: the chosen token's and the k likeliest
+  std::int32_t num_logprobs = -1;         // -1: none; k: the chosen token's and the k likeliest
+  std::int32_t num_prompt_logprobs = -1;  // the same for the prompt's tokens; then no prefix cache is used
   bool skip_special_tokens = true;
   std::vector<std::int32_t> shown_special_tokens{};  // that stay in the text all the same
 };
@@ -103,6 +118,8 @@ struct OutputEvent {
   std::vector<std::int32_t> token_ids{};
   std::string text{};
   std::vector<std::vector<TokenLogprob>> logprobs{};  // per token: the chosen one first, then the likeliest
+  // Of the prompt, per token but the first, likewise; with the first event of answer 0.
+  std::vector<std::vector<TokenLogprob>> prompt_logprobs{};
   FinishReason finish_reason = FinishReason::kNone;
   std::string stop_matched{};  // the stop string that ended it
   std::string error{};         // with kError

@@ -20,6 +20,22 @@ std::uint64_t mix(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
+// Forbids the tokens whose bit is not set.
+void keep_only(std::span<float> logits, std::span<const std::uint64_t> words) {
+  for (std::size_t begin = 0; begin < logits.size(); begin += 64) {
+    const std::uint64_t word = begin / 64 < words.size() ? words[begin / 64] : 0;
+    if (word == ~std::uint64_t{0}) continue;
+    const std::size_t end = std::min(begin + 64, logits.size());
+    if (word == 0) {
+      std::fill(logits.begin() + static_cast<std::ptrdiff_t>(begin),
+                logits.begin() + static_cast<std::ptrdiff_t>(end), kForbidden);
+      continue;
+    }
+    for (std::size_t i = begin; i < end; ++i)
+      if ((word >> (i - begin) & 1) == 0) logits[i] = kForbidden;
+  }
+}
+
 struct Limits {
   const char* field;
   double value, low, high;
@@ -33,9 +49,11 @@ std::optional<std::string> invalid_sampling(const SamplingParams& p, std::int64_
       {"top_p", p.top_p, 0, 1},
       {"min_p", p.min_p, 0, 1},
       {"repetition_penalty", p.repetition_penalty, 1e-3, 1e3},
-      {"presence_penalty", p.presence_penalty, -100, 100},
-      {"frequency_penalty", p.frequency_penalty, -100, 100},
+      {"presence_penalty", p.presence_penalty, -1e3, 1e3},
+      {"frequency_penalty", p.frequency_penalty, -1e3, 1e3},
       {"num_logprobs", static_cast<double>(p.num_logprobs), -1, static_cast<double>(vocab_size)},
+      {"num_prompt_logprobs", static_cast<double>(p.num_prompt_logprobs), -1,
+       static_cast<double>(vocab_size)},
       {"min_tokens", static_cast<double>(p.min_tokens), 0, 1e9},
       {"max_tokens", static_cast<double>(p.max_tokens), -1, 2147483647},
   };
@@ -51,10 +69,18 @@ std::optional<std::string> invalid_sampling(const SamplingParams& p, std::int64_
   };
   for (const Limits& l : limits)
     if (!(l.value >= l.low && l.value <= l.high)) return describe(l);
+  const auto is_token = [&](std::int32_t id) { return id >= 0 && id < vocab_size; };
+  const auto describe_token = [&](const char* field, std::int32_t id) {
+    return describe({field, static_cast<double>(id), 0, static_cast<double>(vocab_size - 1)});
+  };
+  if (p.token_rules)
+    for (const auto& bad : p.token_rules->bad_sequences) {
+      if (bad.empty()) return "bad_sequences holds an empty one";
+      for (const std::int32_t id : bad)
+        if (!is_token(id)) return describe_token("a token of bad_sequences", id);
+    }
   for (const auto& [token, bias] : p.logit_bias) {
-    if (token < 0 || token >= vocab_size)
-      return describe(
-          {"logit_bias token", static_cast<double>(token), 0, static_cast<double>(vocab_size - 1)});
+    if (!is_token(token)) return describe_token("logit_bias token", token);
     if (!(bias >= -1e6f && bias <= 1e6f)) return describe({"logit_bias", bias, -1e6, 1e6});
   }
   return std::nullopt;
@@ -69,6 +95,29 @@ Sampler::Sampler(const SamplingParams& params, std::int32_t answer_index,
     for (const std::int32_t token : prompt) seen_[token] = true;
 }
 
+// What may not be chosen now, whatever its logit: tokens that end, before min_tokens, and those that would
+// complete a bad sequence.
+std::vector<std::int32_t> Sampler::forbidden(std::size_t vocab_size) const {
+  std::vector<std::int32_t> tokens;
+  if (num_generated_ < static_cast<std::uint64_t>(params_.min_tokens)) {
+    tokens = end_tokens_;
+    for (const std::int32_t token : params_.stop_token_ids)
+      if (token >= 0 && token < static_cast<std::int64_t>(vocab_size)) tokens.push_back(token);
+  }
+  if (!params_.token_rules) return tokens;
+  for (const auto& bad : params_.token_rules->bad_sequences) {
+    const auto begin = std::span(bad).first(bad.size() - 1);
+    if (begin.size() <= tokens_.size() && std::ranges::equal(begin, std::span(tokens_).last(begin.size())))
+      tokens.push_back(bad.back());
+  }
+  return tokens;
+}
+
+std::span<const std::uint64_t> Sampler::allowed() const {
+  if (!params_.token_rules) return {};
+  return params_.token_rules->allowed;
+}
+
 void Sampler::penalize(std::span<float> logits) const {
   for (const auto& [token, bias] : params_.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
   for (const auto& [token, unused] : seen_) {
@@ -79,12 +128,8 @@ void Sampler::penalize(std::span<float> logits) const {
     for (const auto& [token, times] : generated_)
       logits[static_cast<std::size_t>(token)] -=
           params_.presence_penalty + params_.frequency_penalty * static_cast<float>(times);
-  if (num_generated_ < static_cast<std::uint64_t>(params_.min_tokens)) {
-    for (const std::int32_t token : end_tokens_) logits[static_cast<std::size_t>(token)] = kForbidden;
-    for (const std::int32_t token : params_.stop_token_ids)
-      if (token >= 0 && token < static_cast<std::int64_t>(logits.size()))
-        logits[static_cast<std::size_t>(token)] = kForbidden;
-  }
+  for (const std::int32_t token : forbidden(logits.size()))
+    logits[static_cast<std::size_t>(token)] = kForbidden;
 }
 
 void Sampler::restrict(std::span<float> logits, const TokenMask& allowed, bool may_end) const {
@@ -97,33 +142,18 @@ void Sampler::restrict(std::span<float> logits, const TokenMask& allowed, bool m
     if (!params_.ignore_eos) std::ranges::for_each(end_tokens_, keep);
     std::ranges::for_each(params_.stop_token_ids, keep);
   }
-  const auto words = allowed.words();
-  for (std::size_t begin = 0; begin < logits.size(); begin += 64) {
-    const std::uint64_t word = begin / 64 < words.size() ? words[begin / 64] : 0;
-    if (word == ~std::uint64_t{0}) continue;
-    const std::size_t end = std::min(begin + 64, logits.size());
-    if (word == 0) {
-      std::fill(logits.begin() + static_cast<std::ptrdiff_t>(begin),
-                logits.begin() + static_cast<std::ptrdiff_t>(end), kForbidden);
-      continue;
-    }
-    for (std::size_t i = begin; i < end; ++i)
-      if ((word >> (i - begin) & 1) == 0) logits[i] = kForbidden;
-  }
+  keep_only(logits, allowed.words());
   for (const auto& [at, value] : ends) logits[at] = value;
 }
 
 Sampler::Choice Sampler::sample(std::span<float> logits, const TokenMask* allowed, bool may_end) {
   Choice choice;
-  double normalizer = 0;
   std::vector<float> own;  // the model's own distribution, kept where penalties would hide it
-  if (allowed && argmax(logits) < 0) return choice;  // broken logits must not hide behind the mask
-  if (params_.num_logprobs >= 0) {
-    if (argmax(logits) < 0) return choice;
-    own.assign(logits.begin(), logits.end());
-    normalizer = log_sum_exp(logits);
-  }
+  const bool is_masked = allowed || !this->allowed().empty();  // broken logits must not hide behind a mask
+  if ((is_masked || params_.num_logprobs >= 0) && argmax(logits) < 0) return choice;
+  if (params_.num_logprobs >= 0) own.assign(logits.begin(), logits.end());
   if (allowed) restrict(logits, *allowed, may_end);
+  if (const auto words = this->allowed(); !words.empty()) keep_only(logits, words);
   penalize(logits);
   choice.token = argmax(logits);
   if (choice.token < 0 || logits[static_cast<std::size_t>(choice.token)] == kForbidden) return {};
@@ -134,15 +164,7 @@ Sampler::Choice Sampler::sample(std::span<float> logits, const TokenMask* allowe
                          .top_p = params_.top_p,
                          .min_p = params_.min_p},
                         uniform());
-
-  if (params_.num_logprobs >= 0) {
-    const auto logprob = [&](std::int32_t token) {
-      return TokenLogprob{token, static_cast<float>(own[static_cast<std::size_t>(token)] - normalizer)};
-    };
-    choice.logprobs.push_back(logprob(choice.token));
-    for (const std::int32_t token : likeliest(own, static_cast<std::size_t>(params_.num_logprobs)))
-      choice.logprobs.push_back(logprob(token));
-  }
+  if (params_.num_logprobs >= 0) choice.logprobs = logprobs_of(own, choice.token, params_.num_logprobs);
   note(choice.token);
   return choice;
 }
@@ -150,6 +172,7 @@ Sampler::Choice Sampler::sample(std::span<float> logits, const TokenMask* allowe
 void Sampler::note(std::int32_t token) {
   generated_[token] += 1;
   if (params_.repetition_penalty != 1.0f) seen_[token] = true;
+  if (params_.token_rules && !params_.token_rules->bad_sequences.empty()) tokens_.push_back(token);
   num_generated_ += 1;
 }
 
@@ -162,11 +185,7 @@ std::vector<LogitEdit> Sampler::edits(std::size_t vocab_size) const {
     for (const auto& [token, times] : generated_)
       edits[token].subtract =
           params_.presence_penalty + params_.frequency_penalty * static_cast<float>(times);
-  if (num_generated_ < static_cast<std::uint64_t>(params_.min_tokens)) {
-    for (const std::int32_t token : end_tokens_) edits[token].is_forbidden = true;
-    for (const std::int32_t token : params_.stop_token_ids)
-      if (token >= 0 && token < static_cast<std::int64_t>(vocab_size)) edits[token].is_forbidden = true;
-  }
+  for (const std::int32_t token : forbidden(vocab_size)) edits[token].is_forbidden = true;
   std::vector<LogitEdit> list;
   list.reserve(edits.size());
   for (auto& [token, edit] : edits) {
@@ -197,6 +216,11 @@ ChoiceRequest Sampler::ask(std::int32_t row, std::size_t vocab_size, const Token
       std::ranges::for_each(params_.stop_token_ids, allow);
     }
   }
+  const auto words = this->allowed();
+  if (request.allowed.empty()) request.allowed.assign(words.begin(), words.end());
+  if (!words.empty())
+    for (std::size_t i = 0; i < request.allowed.size(); ++i)
+      request.allowed[i] &= i < words.size() ? words[i] : 0;
   request.num_logprobs = params_.num_logprobs;
   return request;
 }
@@ -205,13 +229,7 @@ Sampler::Choice Sampler::take(const ChosenToken& chosen) {
   Choice choice;
   choice.token = chosen.token;
   if (choice.token < 0) return choice;
-  if (params_.num_logprobs >= 0) {
-    const auto logprob = [&](std::int32_t token, float logit) {
-      return TokenLogprob{token, static_cast<float>(static_cast<double>(logit) - chosen.log_sum_exp)};
-    };
-    choice.logprobs.push_back(logprob(chosen.token, chosen.logit));
-    for (const auto& [token, logit] : chosen.likeliest) choice.logprobs.push_back(logprob(token, logit));
-  }
+  if (params_.num_logprobs >= 0) choice.logprobs = logprobs_of(chosen);
   note(choice.token);
   return choice;
 }
@@ -246,6 +264,39 @@ double log_sum_exp(std::span<const float> values) {
   double sum = 0;
   for (const float x : values) sum += std::exp(static_cast<double>(x) - static_cast<double>(top));
   return static_cast<double>(top) + std::log(sum);
+}
+
+std::vector<TokenLogprob> logprobs_of(std::span<const float> logits, std::int32_t token, std::int32_t count) {
+  std::vector<TokenLogprob> logprobs;
+  if (argmax(logits) < 0) return logprobs;
+  const double normalizer = log_sum_exp(logits);
+  const auto add = [&](std::int32_t id) {
+    logprobs.push_back({id, static_cast<float>(logits[static_cast<std::size_t>(id)] - normalizer)});
+  };
+  add(token);
+  std::ranges::for_each(likeliest(logits, static_cast<std::size_t>(count)), add);
+  return logprobs;
+}
+
+// A choice that leaves no choice.
+ChoiceRequest ask_logprobs(std::int32_t row, std::int32_t token, std::int32_t count, std::size_t vocab_size) {
+  ChoiceRequest request;
+  request.row = row;
+  request.allowed.resize((vocab_size + 63) / 64);
+  request.allowed[static_cast<std::size_t>(token) / 64] = std::uint64_t{1} << (token % 64);
+  request.num_logprobs = count;
+  return request;
+}
+
+std::vector<TokenLogprob> logprobs_of(const ChosenToken& chosen) {
+  std::vector<TokenLogprob> logprobs;
+  if (chosen.token < 0) return logprobs;
+  const auto add = [&](std::int32_t token, float logit) {
+    logprobs.push_back({token, static_cast<float>(static_cast<double>(logit) - chosen.log_sum_exp)});
+  };
+  add(chosen.token, chosen.logit);
+  for (const auto& [token, logit] : chosen.likeliest) add(token, logit);
+  return logprobs;
 }
 
 }  // namespace redline

@@ -45,13 +45,17 @@ class Sampler {
 
  private:
   std::vector<LogitEdit> edits(std::size_t vocab_size) const;
+  std::vector<std::int32_t> forbidden(std::size_t vocab_size) const;
   void note(std::int32_t token);
   void restrict(std::span<float> logits, const TokenMask& allowed, bool may_end) const;
   void penalize(std::span<float> logits) const;
   double uniform();
+  /// As TokenRules::allowed.
+  std::span<const std::uint64_t> allowed() const;
 
   SamplingParams params_;
   std::vector<std::int32_t> end_tokens_;
+  std::vector<std::int32_t> tokens_;                          // generated; only with bad sequences
   std::unordered_map<std::int32_t, std::int32_t> generated_;  // token -> times
   std::unordered_map<std::int32_t, bool> seen_;  // prompt or generated; only with repetition_penalty
   std::uint64_t stream_ = 0;
@@ -63,5 +67,12 @@ class Sampler {
 std::int32_t argmax(std::span<const float> values);
 /// log(sum(exp(values))), summed in double.
 double log_sum_exp(std::span<const float> values);
+
+/// In the distribution that `logits` [V] are: `token`, then the `count` likeliest; empty where they hold NaN
+/// or infinity.
+std::vector<TokenLogprob> logprobs_of(std::span<const float> logits, std::int32_t token, std::int32_t count);
+/// The same as a request to a backend, and what it answered.
+ChoiceRequest ask_logprobs(std::int32_t row, std::int32_t token, std::int32_t count, std::size_t vocab_size);
+std::vector<TokenLogprob> logprobs_of(const ChosenToken& chosen);
 
 }  // namespace redline

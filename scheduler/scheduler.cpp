@@ -13,8 +13,8 @@ namespace {
 
 SchedulerOptions checked(SchedulerOptions options) {
   REDLINE_CHECK(options.max_num_batched_tokens >= 1 && options.max_num_seqs >= 1 &&
-                    options.max_chunk_tokens >= 1 && options.priority_head_start >= 0 &&
-                    options.window >= 0 && options.reserved_tokens >= 0,
+                    options.max_chunk_tokens >= 1 && options.max_prompt_logits >= 1 &&
+                    options.priority_head_start >= 0 && options.window >= 0 && options.reserved_tokens >= 0,
                 "positive limits");
   REDLINE_CHECK(options.target_step_s <= 0 || options.step_seconds, "a target needs what steps take");
   REDLINE_CHECK(options.watermark >= 0 && options.watermark < 1, "a share of the pool");
@@ -45,6 +45,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, BlockAllocator& blocks, Pr
 AddResult Scheduler::add(SequenceSpec spec) {
   REDLINE_CHECK(!spec.prompt.empty() && std::ssize(spec.prompt) < spec.max_num_tokens && spec.n >= 1,
                 "a prompt, a token to generate, an answer");
+  REDLINE_CHECK(!spec.needs_prompt_logits || !spec.use_prefix_cache, "what is cached has no logits");
   REDLINE_CHECK(!sequences_.contains(spec.id), "sequence ids are unique");
   if (spec.max_num_tokens - 1 > capacity_tokens())
     return {.error = too_long(spec, "the cache", capacity_tokens())};
@@ -62,6 +63,7 @@ AddResult Scheduler::add(SequenceSpec spec) {
   sequence->tenant = &tenants_.of(spec.tenant, blocks_of_share(spec.tenant));
   sequence->cache_salt = salt_of(spec.tenant, spec.cache_salt);
   sequence->use_prefix_cache = spec.use_prefix_cache && options_.enable_prefix_cache;
+  sequence->needs_prompt_logits = spec.needs_prompt_logits;
   sequence->rank = num_arrivals_++ + std::int64_t{spec.priority} * options_.priority_head_start;
   sequence->serial = num_serials_++;
   sequence->num_seats = spec.n;
@@ -192,14 +194,23 @@ Scheduler::Admission Scheduler::admit(Sequence& sequence, StepBudget& budget) {
   return admission;
 }
 
-// Plans as many tokens as the budget allows; false if it allows none.
+// Plans as many tokens as the budget allows; false if it allows none to anybody.
 bool Scheduler::schedule_chunk(Sequence& sequence, StepPlan& plan, StepBudget& budget) {
-  const std::int32_t num_wanted = std::min(sequence.num_uncomputed(), options_.max_chunk_tokens);
+  const bool needs_all_logits =
+      sequence.needs_prompt_logits && sequence.num_ever_computed < sequence.num_prompt_tokens;
+  std::int32_t num_wanted = std::min(sequence.num_uncomputed(), options_.max_chunk_tokens);
+  if (needs_all_logits && num_wanted > 1) {  // one row is everybody's own
+    const std::int32_t num_left = options_.max_prompt_logits - plan.num_prompt_logits;
+    if (num_left < num_wanted) sequence.tenant->is_cut = true;
+    if (num_left == 0) return true;
+    num_wanted = std::min(num_wanted, num_left);
+  }
   const bool goes_on =
       sequence.num_uncomputed() == 1 && sequence.num_computed_tokens >= sequence.num_prompt_tokens;
   const std::int32_t num_tokens = goes_on ? 1 : budget.chunk(sequence, num_wanted);
   if (num_tokens < num_wanted) sequence.tenant->is_cut = true;
   if (num_tokens == 0) return false;
+  if (needs_all_logits && num_tokens > 1) plan.num_prompt_logits += num_tokens;
   const std::int32_t num_lost = sequence.num_ever_computed - sequence.num_computed_tokens;
   ScheduledSequence scheduled;
   scheduled.sequence = &sequence;
@@ -208,6 +219,7 @@ bool Scheduler::schedule_chunk(Sequence& sequence, StepPlan& plan, StepBudget& b
   scheduled.needs_logits = num_tokens == sequence.num_uncomputed();
   scheduled.is_decode = sequence.num_computed_tokens >= sequence.num_prompt_tokens && num_tokens == 1 &&
                         scheduled.num_recomputed == 0;
+  scheduled.needs_all_logits = needs_all_logits;
   plan.sequences.push_back(scheduled);
   budget.take(sequence, num_tokens, goes_on);
   sequence.tenant->virtual_tokens += num_tokens;

@@ -22,6 +22,9 @@ struct SchedulerOptions {
   std::int32_t max_num_batched_tokens = 512;  // in one step
   std::int32_t max_num_seqs = 256;            // running at once; no more than max_num_batched_tokens count
   std::int32_t max_chunk_tokens = std::numeric_limits<std::int32_t>::max();  // of one prompt in one step
+  /// Tokens in one step of prompts that need logits of each. Those and one for each sequence that runs are
+  /// all the logits that a step has.
+  std::int32_t max_prompt_logits = 128;
   /// What a step should take at most, by `step_seconds`, so that sequences that decode keep this pace: chunks
   /// are cut and admissions wait for it. 0: any time. A target that a single sequence misses is missed.
   double target_step_s = 0;

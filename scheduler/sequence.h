@@ -23,6 +23,7 @@ struct SequenceSpec {
   std::string tenant = {};                // whose it is
   std::string cache_salt = {};            // only a tenant's sequences of the same salt share cached prefixes
   bool use_prefix_cache = true;
+  bool needs_prompt_logits = false;  // of each of its tokens; requires no prefix cache
 };
 
 enum class SequenceStatus : std::uint8_t { kWaiting, kRunning, kFinished };
@@ -37,6 +38,7 @@ struct Sequence {
   Tenant* tenant = nullptr;  // the scheduler's account
   std::string cache_salt;    // the tenant's name and the salt
   bool use_prefix_cache = true;
+  bool needs_prompt_logits = false;
   std::optional<SequenceId> forked_from;
 
   // Order: see InOrder.

@@ -13,6 +13,21 @@
 namespace redline::server {
 namespace {
 
+constexpr std::string_view kModel = "{model}";
+
+// A path that ends in {model} takes any name there, whatever slashes it has.
+bool matches(std::string_view path, const std::string& asked) {
+  if (!path.ends_with(kModel)) return path == asked;
+  path.remove_suffix(kModel.size());
+  return asked.size() > path.size() && asked.starts_with(path);
+}
+
+HttpResponse model(const Service& service, const HttpRequest& request) {
+  constexpr std::string_view kModels = "/models/";
+  const std::string name = request.path.substr(request.path.find(kModels) + kModels.size());
+  return service.model(percent_decoded(name).value_or(name));
+}
+
 ApiError shutting_down() { return ApiError(503, "the server is shutting down", "", "shutting_down"); }
 
 }  // namespace
@@ -33,6 +48,8 @@ const Api::Route& Api::route_of(const HttpRequest& request) {
       {"GET", "/v1/health", &Api::health},
       {"GET", "/v1/models", [](const Service& service, const HttpRequest&) { return service.models(); }},
       {"GET", "/models", [](const Service& service, const HttpRequest&) { return service.models(); }},
+      {"GET", "/v1/models/{model}", &model},
+      {"GET", "/models/{model}", &model},
       {"GET", "/metrics", &Api::metrics},
       {"GET", "/steps",
        [](const Service& service, const HttpRequest& asked) { return service.steps(asked); }},
@@ -53,7 +70,7 @@ const Api::Route& Api::route_of(const HttpRequest& request) {
     if (request.path == absent || request.path.starts_with(std::string(absent) + "/"))
       throw ApiError(501, request.path + " is not served", "", "not_implemented");
   const auto* route =
-      std::ranges::find_if(kRoutes, [&](const Route& each) { return request.path == each.path; });
+      std::ranges::find_if(kRoutes, [&](const Route& each) { return matches(each.path, request.path); });
   if (route == std::end(kRoutes))
     throw ApiError(404, "there is no route " + request.path, "", "route_not_found");
   const std::string method = request.method == "HEAD" ? "GET" : request.method;

@@ -12,7 +12,7 @@
 namespace redline::server {
 namespace {
 
-constexpr std::int64_t kMaxAnswers = 128, kMaxPrompts = 128;
+constexpr std::int64_t kMaxAnswers = 128, kMaxPrompts = 128, kMaxLogprobs = 20;
 constexpr double kMaxPenalty = 1000;
 
 const Tokenizer& tokenizer_of(const ServedModel& served) {
@@ -23,14 +23,6 @@ const Tokenizer& tokenizer_of(const ServedModel& served) {
 
 void refuse(const Fields& fields, const char* key, const char* why) {
   if (fields.find(key)) throw ApiError(400, std::string(key) + ": " + why, key, "unsupported");
-}
-
-void check_model(const Fields& fields, const ServedModel& served, Call& call) {
-  call.model = fields.text("model").value_or(served.names.front());
-  if (std::ranges::find(served.names, call.model) == served.names.end())
-    throw ApiError(404,
-                   "the model '" + call.model + "' is not served here; '" + served.names.front() + "' is",
-                   "model", "model_not_found");
 }
 
 void read_bias(const Fields& fields, std::int64_t vocab_size, SamplingParams& params) {
@@ -49,7 +41,29 @@ void read_bias(const Fields& fields, std::int64_t vocab_size, SamplingParams& pa
   }
 }
 
-SamplingParams read_sampling(const Fields& fields, const ServedModel& served) {
+// bad_words as vLLM has them: the words' tokens as they are at a text's begin and after a space.
+std::shared_ptr<const TokenRules> read_token_rules(const Fields& fields, const ServedModel& served) {
+  TokenRules rules;
+  const std::int64_t vocab_size = served.model->config.vocab_size;
+  for (const auto id :
+       fields.integers("allowed_token_ids", 0, vocab_size - 1, static_cast<std::size_t>(vocab_size)))
+    rules.allow(static_cast<std::int32_t>(id));
+  if (fields.find("allowed_token_ids") && rules.allowed.empty())
+    fields.fail("allowed_token_ids", "one token id at least");
+  for (const std::string& word : fields.texts("bad_words", 1024)) {
+    const std::size_t begin = word.find_first_not_of(' ');
+    if (begin == std::string::npos) fields.fail("bad_words", "words, none of them empty");
+    for (const std::string& text : {word.substr(begin), ' ' + word.substr(begin)}) {
+      auto ids = tokenizer_of(served).encode(text, {.add_special = false, .parse_special = false});
+      if (!ids.empty()) rules.bad_sequences.push_back(std::move(ids));
+    }
+  }
+  if (rules.allowed.empty() && rules.bad_sequences.empty()) return nullptr;
+  return std::make_shared<const TokenRules>(std::move(rules));
+}
+
+// `least_tokens`: of max_tokens.
+SamplingParams read_sampling(const Fields& fields, const ServedModel& served, std::int64_t least_tokens) {
   SamplingParams params;
   const auto number = [&](const char* key, double low, double high, double otherwise) {
     return static_cast<float>(fields.number(key, low, high).value_or(otherwise));
@@ -65,16 +79,18 @@ SamplingParams read_sampling(const Fields& fields, const ServedModel& served) {
       number("repetition_penalty", 1e-3, kMaxPenalty, absent.repetition_penalty.value_or(1));
   params.presence_penalty = number("presence_penalty", -kMaxPenalty, kMaxPenalty, 0);
   params.frequency_penalty = number("frequency_penalty", -kMaxPenalty, kMaxPenalty, 0);
-  read_bias(fields, served.model->config.vocab_size, params);
+  const std::int64_t vocab_size = served.model->config.vocab_size;
+  read_bias(fields, vocab_size, params);
+  params.token_rules = read_token_rules(fields, served);
   const auto seed = fields.integer("seed", std::numeric_limits<std::int64_t>::min(),
                                    std::numeric_limits<std::int64_t>::max());
   params.seed =
       seed ? static_cast<std::uint64_t>(*seed) : std::random_device()() * std::uint64_t{0x9e3779b97f4a7c15};
   const char* max_key = fields.find("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
-  params.max_tokens = static_cast<std::int32_t>(fields.integer(max_key, 1, kMost).value_or(-1));
+  params.max_tokens = static_cast<std::int32_t>(fields.integer(max_key, least_tokens, kMost).value_or(-1));
   params.min_tokens = static_cast<std::int32_t>(fields.integer("min_tokens", 0, kMost).value_or(0));
   params.ignore_eos = fields.boolean("ignore_eos").value_or(false);
-  for (const auto id : fields.integers("stop_token_ids", 0, served.model->config.vocab_size - 1, 256))
+  for (const auto id : fields.integers("stop_token_ids", 0, vocab_size - 1, 256))
     params.stop_token_ids.push_back(static_cast<std::int32_t>(id));
   params.stop = fields.texts("stop", 16);
   std::erase(params.stop, "");
@@ -85,7 +101,8 @@ SamplingParams read_sampling(const Fields& fields, const ServedModel& served) {
 
 /// What both routes share but the prompt and logprobs.
 Request read_common(const Fields& fields, const ServedModel& served, Call& call) {
-  check_model(fields, served, call);
+  call.model = fields.text("model").value_or(served.names.front());
+  check_model_name(call.model, served);
   call.stream = fields.boolean("stream").value_or(false);
   if (const Json* options = fields.find("stream_options")) {
     if (!call.stream) fields.fail("stream_options", "none without stream");
@@ -94,13 +111,17 @@ Request read_common(const Fields& fields, const ServedModel& served, Call& call)
     call.include_usage = inner.boolean("include_usage").value_or(false);
     call.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
   }
-  refuse(fields, "prompt_logprobs", "is not served so far");
-  refuse(fields, "allowed_token_ids", "is not served so far");
-  refuse(fields, "bad_words", "is not served so far");
+  if (const auto count = fields.integer("prompt_logprobs", 0, kMaxLogprobs)) {
+    if (call.stream) fields.fail("prompt_logprobs", "none with stream");
+    call.num_prompt_logprobs = static_cast<std::int32_t>(*count);
+  }
+  const bool tells_prompt =
+      call.num_prompt_logprobs >= 0 || (!call.chat && fields.boolean("echo").value_or(false));
   if (const Json* suffix = fields.find("suffix"); suffix && *suffix != "")
     refuse(fields, "suffix", "is not served");
   Request request;
-  request.sampling = read_sampling(fields, served);
+  request.sampling = read_sampling(fields, served, tells_prompt ? 0 : 1);
+  request.sampling.num_prompt_logprobs = call.num_prompt_logprobs;
   request.n = static_cast<std::int32_t>(fields.integer("n", 1, kMaxAnswers).value_or(1));
   if (fields.integer("best_of", 1, kMaxAnswers).value_or(request.n) != request.n)
     fields.fail("best_of", "n or nothing: all answers are returned");
@@ -161,14 +182,22 @@ void read_output(const ServedModel& served, const ToolUse& use, std::string_view
 
 }  // namespace
 
+void check_model_name(const std::string& name, const ServedModel& served) {
+  if (std::ranges::find(served.names, name) == served.names.end())
+    throw ApiError(404, "the model '" + name + "' is not served here; '" + served.names.front() + "' is",
+                   "model", "model_not_found");
+}
+
 Call parse_completion(const Json& body, const ServedModel& served) {
   const Fields fields(body);
   Call call;
   Request request = read_common(fields, served, call);
-  request.sampling.num_logprobs = static_cast<std::int32_t>(fields.integer("logprobs", 0, 20).value_or(-1));
+  SamplingParams& sampling = request.sampling;
+  sampling.num_logprobs = static_cast<std::int32_t>(fields.integer("logprobs", 0, kMaxLogprobs).value_or(-1));
   const bool echo = fields.boolean("echo").value_or(false);
-  if (echo && request.sampling.num_logprobs >= 0)
-    throw ApiError(400, "echo: the prompt's logprobs are not served so far", "echo", "unsupported");
+  call.echoes_logprobs = echo && sampling.num_logprobs >= 0;
+  if (call.echoes_logprobs)
+    sampling.num_prompt_logprobs = std::max(sampling.num_prompt_logprobs, sampling.num_logprobs);
   const Json* prompt = fields.find("prompt");
   if (!prompt) fields.fail("prompt", "a string, an array of strings, or token ids");
   const auto add = [&](const Json& each) {
@@ -228,7 +257,7 @@ Call parse_chat(const Json& body, const ServedModel& served) {
   Call call;
   call.chat = true;
   Request request = read_common(fields, served, call);
-  const auto top = fields.integer("top_logprobs", 0, 20);
+  const auto top = fields.integer("top_logprobs", 0, kMaxLogprobs);
   const bool logprobs = fields.boolean("logprobs").value_or(false);
   if (top && !logprobs) fields.fail("top_logprobs", "none without logprobs");
   if (logprobs) request.sampling.num_logprobs = static_cast<std::int32_t>(top.value_or(0));

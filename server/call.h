@@ -30,11 +30,16 @@ struct Call {
   std::string model;                      // as the client called it
   std::vector<Request> requests;          // one for each prompt; each has n answers
   std::vector<std::string> prompt_texts;  // by prompt, where the answer repeats it (echo)
+  bool echoes_logprobs = false;           // the prompt's are part of the answer's
+  std::int32_t num_prompt_logprobs = -1;  // likeliest tokens that prompt_logprobs tells; -1: no such field
   ChatOutputOptions output;               // of a chat: what its text is read for
   bool stream = false;
   bool include_usage = false;     // in a chunk of its own at the end of a stream
   bool continuous_usage = false;  // in every chunk
 };
+
+/// Throws ApiError 404 for a name that the model is not served by.
+void check_model_name(const std::string& name, const ServedModel& served);
 
 /// The prompt that a chat's fields come to. Throws ApiError naming the field.
 std::string render_chat(const Fields& fields, const ToolUse& use, const ServedModel& served);

@@ -55,8 +55,18 @@ void CallMeter::begin(const std::vector<Request>& requests, const Generation& ge
 
 void CallMeter::add(const Generation::Piece& piece) {
   Answer& answer = answers_[piece.prompt][static_cast<std::size_t>(piece.event.index)];
+  const FinishReason reason = piece.event.finish_reason;
+  if (!piece.event.token_ids.empty() || reason == FinishReason::kStop || reason == FinishReason::kLength)
+    add_prompt(piece.prompt);
   if (!piece.event.token_ids.empty()) add_tokens(piece, answer);
   if (piece.event.finish_reason != FinishReason::kNone) add_end(piece, answer);
+}
+
+// Its prompt has been computed.
+void CallMeter::add_prompt(std::size_t prompt) {
+  const std::int64_t num_tokens = std::exchange(prompt_tokens_[prompt], 0);
+  totals_.num_prompt_tokens += num_tokens;
+  num_prompt_tokens_ += num_tokens;
 }
 
 void CallMeter::add_tokens(const Generation::Piece& piece, Answer& answer) {
@@ -68,9 +78,6 @@ void CallMeter::add_tokens(const Generation::Piece& piece, Answer& answer) {
     totals_.inter_token_latency.observe(seconds(time_ns - answer.last_token_ns));
   }
   answer.last_token_ns = time_ns;
-  const std::int64_t num_prompt_tokens = std::exchange(prompt_tokens_[piece.prompt], 0);
-  totals_.num_prompt_tokens += num_prompt_tokens;
-  num_prompt_tokens_ += num_prompt_tokens;
   totals_.num_generated_tokens += std::ssize(piece.event.token_ids);
   num_generated_tokens_ += std::ssize(piece.event.token_ids);
 }

@@ -27,7 +27,7 @@ struct AnswerTotals {
   // first token, and from there to the last.
   Histogram e2e_latency{second_bounds()}, queue_time{second_bounds()}, prefill_time{second_bounds()},
       decode_time{second_bounds()};
-  std::int64_t num_prompt_tokens = 0;  // of prompts that got a token
+  std::int64_t num_prompt_tokens = 0;  // of prompts that have been computed
   std::int64_t num_generated_tokens = 0;
   std::array<std::int64_t, 5> num_ended{};  // by FinishReason
   std::int64_t num_stalled_readers = 0;     // cut off: they took nothing of their answers for too long
@@ -60,6 +60,7 @@ class CallMeter {
     std::int64_t first_token_ns = 0, last_token_ns = 0;  // 0: none yet
     bool ended = false;
   };
+  void add_prompt(std::size_t prompt);
   void add_tokens(const Generation::Piece& piece, Answer& answer);
   void add_end(const Generation::Piece& piece, Answer& answer);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -29,6 +30,9 @@ struct HttpResponse {
   std::string body;
   Headers headers;
 };
+
+/// `text` with each %XX as the byte that it stands for; nothing where a % is followed by anything else.
+std::optional<std::string> percent_decoded(std::string_view text);
 
 /// A request that is refused: the OpenAI-shaped error that the client gets.
 class ApiError : public std::runtime_error {

@@ -195,7 +195,7 @@ void add_tenants(MetricsPage& page, const EngineStats& stats, const AnswerTotals
 }
 
 void add_answers(MetricsPage& page, const AnswerTotals& answers) {
-  page.single("redline_prompt_tokens_total", "counter", "Tokens of prompts that got an answer's first token.",
+  page.single("redline_prompt_tokens_total", "counter", "Tokens of prompts that have been computed.",
               answers.num_prompt_tokens);
   page.single("redline_generated_tokens_total", "counter", "Tokens of answers.",
               answers.num_generated_tokens);

@@ -1,5 +1,6 @@
 #include "server/reply.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <random>
@@ -20,6 +21,12 @@ std::string random_id(const char* prefix) {
 }
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+// Of UTF-8, or of a part of it.
+std::size_t num_characters(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
 
 // Nine letters and digits: what Mistral's templates take; the others take any.
 std::string random_call_id() {
@@ -80,10 +87,11 @@ Reply::Reply(const Call& call, const Tokenizer* tokenizer, std::optional<double>
                    .count()) {
   chunk_head_ = dump(head(call.chat ? "chat.completion.chunk" : "text_completion"));
   chunk_head_.replace(chunk_head_.size() - 1, 1, ",\"choices\":[");
+  prompt_logprobs_.resize(call.requests.size());
   for (std::size_t prompt = 0; prompt < call.requests.size(); ++prompt)
     for (std::int32_t i = 0; i < call.requests[prompt].n; ++i) {
       Answer& answer = answers_.emplace_back();
-      answer.text_offset = call.prompt_texts[prompt].size();
+      answer.text_offset = num_characters(call.prompt_texts[prompt]);
       if (call.chat) answer.output.emplace(call.output);
     }
 }
@@ -110,35 +118,80 @@ Json Reply::token_json(const TokenLogprob& token) const {
   return {{"token", piece}, {"logprob", token.logprob}, {"bytes", std::move(bytes)}};
 }
 
+void Reply::keep_prompt(const Generation::Piece& piece) {
+  if (!piece.event.prompt_logprobs.empty()) prompt_logprobs_[piece.prompt] = piece.event.prompt_logprobs;
+}
+
 // chat: {content: [{token, logprob, bytes, top_logprobs}]}; else arrays by token.
-void Reply::add_logprobs(const OutputEvent& event, Answer& answer, Json& logprobs) const {
-  if (event.logprobs.empty()) return;
+void Reply::add_logprobs(const Generation::Piece& piece, Answer& answer, Json& logprobs) const {
+  const bool echoes = call_.echoes_logprobs && !answer.begun;
+  if (piece.event.logprobs.empty() && !echoes) return;
   if (logprobs.is_null())
     logprobs = call_.chat ? Json{{"content", Json::array()}}
                           : Json{{"tokens", Json::array()},
                                  {"token_logprobs", Json::array()},
                                  {"top_logprobs", Json::array()},
                                  {"text_offset", Json::array()}};
-  for (const auto& candidates : event.logprobs) {
-    Json token = token_json(candidates.front());
-    if (call_.chat) {
-      token["top_logprobs"] = Json::array();
-      for (std::size_t i = 1; i < candidates.size(); ++i)
-        token["top_logprobs"].push_back(token_json(candidates[i]));
-      logprobs["content"].push_back(std::move(token));
-      continue;
-    }
-    Json top = Json::object();
-    for (std::size_t i = 1; i < candidates.size(); ++i) {
-      const Json each = token_json(candidates[i]);
-      top[each["token"].get<std::string>()] = each["logprob"];
-    }
-    logprobs["text_offset"].push_back(answer.text_offset);
-    answer.text_offset += token["bytes"].size();
-    logprobs["tokens"].push_back(token["token"]);
-    logprobs["token_logprobs"].push_back(token["logprob"]);
-    logprobs["top_logprobs"].push_back(std::move(top));
+  if (echoes) add_echo(piece.prompt, answer, logprobs);
+  for (const auto& candidates : piece.event.logprobs) add_token(candidates, answer, logprobs);
+}
+
+void Reply::add_token(std::span<const TokenLogprob> candidates, Answer& answer, Json& logprobs) const {
+  Json token = token_json(candidates.front());
+  if (call_.chat) {
+    token["top_logprobs"] = Json::array();
+    for (const TokenLogprob& each : candidates.subspan(1)) token["top_logprobs"].push_back(token_json(each));
+    logprobs["content"].push_back(std::move(token));
+    return;
   }
+  Json top = Json::object();
+  for (const TokenLogprob& each : candidates.subspan(1)) {
+    const Json candidate = token_json(each);
+    top[candidate["token"].get<std::string>()] = candidate["logprob"];
+  }
+  logprobs["text_offset"].push_back(answer.text_offset);
+  answer.text_offset += num_characters(token["token"].get_ref<const std::string&>());
+  logprobs["tokens"].push_back(token["token"]);
+  logprobs["token_logprobs"].push_back(token["logprob"]);
+  logprobs["top_logprobs"].push_back(std::move(top));
+}
+
+// The prompt's tokens, of which nothing foretells the first. One that the tokenizer put before the text is
+// none of its characters.
+void Reply::add_echo(std::size_t prompt, Answer& answer, Json& logprobs) const {
+  const std::string& text = call_.prompt_texts[prompt];
+  const Json first = token_json({call_.requests[prompt].prompt.front(), 0});
+  const auto& piece = first["token"].get_ref<const std::string&>();
+  answer.text_offset = text.starts_with(piece) ? num_characters(piece) : 0;
+  logprobs["tokens"].push_back(piece);
+  logprobs["token_logprobs"].push_back(nullptr);
+  logprobs["top_logprobs"].push_back(nullptr);
+  logprobs["text_offset"].push_back(0);
+  const auto count = static_cast<std::size_t>(call_.requests[prompt].sampling.num_logprobs) + 1;
+  for (const auto& candidates : prompt_logprobs_[prompt])
+    add_token(std::span(candidates).first(std::min(count, candidates.size())), answer, logprobs);
+  answer.text_offset = num_characters(text);
+}
+
+// As vLLM has them: per token by id {logprob, rank, decoded_token}, the token itself first; null for the
+// first. The rank is null where the token is not among the likeliest.
+Json Reply::prompt_logprobs_json(std::size_t prompt) const {
+  Json tokens = Json::array({nullptr});
+  for (const auto& candidates : prompt_logprobs_[prompt]) {
+    const auto count = std::min(static_cast<std::size_t>(call_.num_prompt_logprobs) + 1, candidates.size());
+    Json token = Json::object();
+    for (std::size_t rank = 0; rank < count; ++rank) {
+      const TokenLogprob& candidate = candidates[rank];
+      Json& entry = token[std::to_string(candidate.token)];
+      if (entry.is_null())
+        entry = {{"logprob", candidate.logprob},
+                 {"rank", nullptr},
+                 {"decoded_token", token_json(candidate)["token"]}};
+      if (rank > 0) entry["rank"] = rank;
+    }
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
 }
 
 // What the event adds to a chat's answer; at its end, also what was held back.
@@ -161,7 +214,8 @@ std::string Reply::chunk(const Generation::Piece& piece, const Generation& gener
   const std::size_t index = index_of(piece);
   Answer& answer = answers_[index];
   Json logprobs;
-  add_logprobs(piece.event, answer, logprobs);
+  keep_prompt(piece);
+  add_logprobs(piece, answer, logprobs);
   const bool first = !std::exchange(answer.begun, true);
   std::string usage;
   if (call_.continuous_usage) usage = ",\"usage\":" + dump(usage_json(generation.usage()));
@@ -227,7 +281,9 @@ void Reply::add(const Generation::Piece& piece) {
   } else {
     answer.text += piece.event.text;
   }
-  add_logprobs(piece.event, answer, answer.logprobs);
+  keep_prompt(piece);
+  add_logprobs(piece, answer, answer.logprobs);
+  answer.begun = true;
   if (piece.event.finish_reason != FinishReason::kNone) answer.finish_reason = piece.event.finish_reason;
 }
 
@@ -249,8 +305,9 @@ std::string Reply::body(const RequestUsage& usage) const {
       if (!answer.reasoning.empty()) message["reasoning_content"] = answer.reasoning;
       if (!answer.tool_calls.empty()) message["tool_calls"] = answer.tool_calls;
     } else {
-      choice["text"] =
-          call_.prompt_texts[i / static_cast<std::size_t>(call_.requests.front().n)] + answer.text;
+      const std::size_t prompt = i / static_cast<std::size_t>(call_.requests.front().n);
+      choice["text"] = call_.prompt_texts[prompt] + answer.text;
+      if (call_.num_prompt_logprobs >= 0) choice["prompt_logprobs"] = prompt_logprobs_json(prompt);
     }
     choice["logprobs"] = answer.logprobs;
     choice["finish_reason"] = reason_json(answer, answer.finish_reason);
@@ -258,6 +315,7 @@ std::string Reply::body(const RequestUsage& usage) const {
   }
   Json body = head(call_.chat ? "chat.completion" : "text_completion");
   body["choices"] = std::move(choices);
+  if (call_.chat && call_.num_prompt_logprobs >= 0) body["prompt_logprobs"] = prompt_logprobs_json(0);
   body["usage"] = whole_usage_json(usage);
   return dump(body);
 }

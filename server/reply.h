@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,12 +41,17 @@ class Reply {
     Json logprobs = Json();
     FinishReason finish_reason = FinishReason::kNone;
     bool begun = false;
-    std::size_t text_offset = 0;
+    std::size_t text_offset = 0;  // characters
   };
   static ChatDelta read(Answer& answer, const OutputEvent& event);
   Json head(const char* object) const;
   std::size_t index_of(const Generation::Piece& piece) const;
-  void add_logprobs(const OutputEvent& event, Answer& answer, Json& logprobs) const;
+  /// Keeps what the piece tells of its prompt, for its answers.
+  void keep_prompt(const Generation::Piece& piece);
+  void add_logprobs(const Generation::Piece& piece, Answer& answer, Json& logprobs) const;
+  void add_echo(std::size_t prompt, Answer& answer, Json& logprobs) const;
+  void add_token(std::span<const TokenLogprob> candidates, Answer& answer, Json& logprobs) const;
+  Json prompt_logprobs_json(std::size_t prompt) const;
   std::string chunk_of(const std::string& choice, const std::string& usage) const;
   Json reason_json(const Answer& answer, FinishReason reason) const;
   Json token_json(const TokenLogprob& token) const;
@@ -59,6 +65,7 @@ class Reply {
   std::int64_t created_;
   std::string chunk_head_;       // of every streamed chunk, up to its choices
   std::vector<Answer> answers_;  // prompt by prompt
+  std::vector<std::vector<std::vector<TokenLogprob>>> prompt_logprobs_;  // by prompt, per token but its first
 };
 
 /// {prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details {cached_tokens}}

@@ -267,8 +267,16 @@ asio::awaitable<void> Service::answer(Exchange& exchange, const Call& call, Gene
     if (call.include_usage) co_await writer.add(reply.usage_chunk(generation.usage()));
     co_await writer.end();
   } else {
+    const auto whole = [&] {
+      HttpResponse response;
+      response.body = reply.body(generation.usage());
+      return response;
+    };
     HttpResponse response;
-    response.body = reply.body(generation.usage());
+    if (call.requests.front().sampling.num_prompt_logprobs >= 0)
+      response = co_await read(whole);  // a long prompt's logprobs take long to write
+    else
+      response = whole();
     co_await exchange.respond(std::move(response));
   }
 }
@@ -314,18 +322,26 @@ HttpResponse Service::steps(const HttpRequest& request) const {
   return steps_response(meter_, request.query, now_ns());
 }
 
+Json Service::model_json(const std::string& name) const {
+  return {{"id", name},
+          {"object", "model"},
+          {"created", created_},
+          {"owned_by", "redline"},
+          {"root", options_.model_names.front()},
+          {"parent", nullptr},
+          {"max_model_len", served_.max_context},
+          {"permission", Json::array()}};
+}
+
 HttpResponse Service::models() const {
   Json data = Json::array();
-  for (const std::string& name : options_.model_names)
-    data.push_back({{"id", name},
-                    {"object", "model"},
-                    {"created", created_},
-                    {"owned_by", "redline"},
-                    {"root", options_.model_names.front()},
-                    {"parent", nullptr},
-                    {"max_model_len", served_.max_context},
-                    {"permission", Json::array()}});
+  for (const std::string& name : options_.model_names) data.push_back(model_json(name));
   return json_response({{"object", "list"}, {"data", std::move(data)}});
+}
+
+HttpResponse Service::model(const std::string& name) const {
+  check_model_name(name, served_);
+  return json_response(model_json(name));
 }
 
 HttpResponse Service::props() const {

@@ -66,6 +66,8 @@ class Service {
 
   std::int64_t num_calls() const { return num_calls_; }
   HttpResponse models() const;
+  /// Throws ApiError 404 for a name that is none of the model's.
+  HttpResponse model(const std::string& name) const;
   HttpResponse props() const;
   HttpResponse metrics() const;
   /// What the last minute came to, where its time went, and why: docs/json.md.
@@ -75,6 +77,7 @@ class Service {
 
  private:
   void find_chat_forms();
+  Json model_json(const std::string& name) const;
   /// Throws where the tenant has as many requests waiting as it may.
   void check_queue_of(const std::string& tenant) const;
   asio::awaitable<Call> read_call(const HttpRequest& request);

@@ -38,21 +38,10 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-std::string percent_decoded(std::string_view text, const std::string& variable) {
-  std::string decoded;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      decoded += text[i];
-      continue;
-    }
-    unsigned byte = 0;
-    const char* digits = text.data() + i + 1;
-    if (i + 2 >= text.size() || std::from_chars(digits, digits + 2, byte, 16).ptr != digits + 2)
-      refuse(variable, "a % is not followed by two hexadecimal digits");
-    decoded += static_cast<char>(byte);
-    i += 2;
-  }
-  return decoded;
+std::string decoded(std::string_view text, const std::string& variable) {
+  auto decoded = percent_decoded(text);
+  if (!decoded) refuse(variable, "a % is not followed by two hexadecimal digits");
+  return std::move(*decoded);
 }
 
 /// "key=value,key=value", the values percent-encoded: W3C baggage without properties.
@@ -67,8 +56,8 @@ std::vector<std::pair<std::string, std::string>> pairs_of(std::string_view text,
     const std::size_t equals = member.find('=');
     if (equals == member.npos || equals == 0)
       refuse(variable, "member " + std::to_string(pairs.size() + 1) + " is no key=value");
-    pairs.emplace_back(percent_decoded(trimmed(member.substr(0, equals)), variable),
-                       percent_decoded(trimmed(member.substr(equals + 1)), variable));
+    pairs.emplace_back(decoded(trimmed(member.substr(0, equals)), variable),
+                       decoded(trimmed(member.substr(equals + 1)), variable));
   }
   return pairs;
 }

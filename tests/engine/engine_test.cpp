@@ -11,8 +11,10 @@
 
 #include "engine/constraint/constraint.h"
 #include "engine/constraint/gbnf.h"
+#include "engine/evaluate.h"
 #include "engine/meter/utilization.h"
 #include "engine/meter/waterfall.h"
+#include "engine/sampler.h"
 #include "tests/engine/tiny_model.h"
 
 namespace redline {
@@ -216,6 +218,94 @@ TEST(Engine, APrefixIsComputedOnceAndCountedAsCached) {
   const auto third = engine.submit(salted);
   EXPECT_EQ(collect(*third)[0], expected);
   EXPECT_EQ(third->usage().cached_tokens, 0);
+}
+
+// Of each token but the first, after those before it.
+std::vector<float> logprobs_by_evaluation(LoadedModel& model, const Tokens& tokens) {
+  std::vector<float> logprobs;
+  for_each_logits(model, tokens, {}, [&](std::int64_t t, std::span<const float> logits) {
+    if (t + 1 < std::ssize(tokens))
+      logprobs.push_back(logprobs_of(logits, tokens[static_cast<std::size_t>(t + 1)], 0)[0].logprob);
+  });
+  return logprobs;
+}
+
+TEST(Engine, PromptLogprobsAreThoseOfEvaluationWhateverTheCircumstances) {
+  const Tokens prompt = random_tokens(150, 8, 211), other = random_tokens(90, 9, 211);
+  const auto model = tiny_model();
+  const std::vector<float> expected = logprobs_by_evaluation(*model, prompt);
+  std::int64_t num_preemptions = 0;
+  for (const std::int32_t max_batched_tokens : {7, 64, 512}) {
+    EngineOptions options = small_options();
+    options.max_batched_tokens = max_batched_tokens;
+    options.kv_memory_bytes = 25 * 16 * 2 * 32 * 2 * 2;  // 24 blocks of 16, and the trash block
+    options.max_context = 0;
+    Engine engine(model, options);
+    collect(*engine.submit(request_of(prompt, 1)));  // so that its prefix is in the cache
+    Request request = request_of(prompt, 12);
+    request.sampling.num_prompt_logprobs = 2;
+    request.n = 2;
+    Request beside = request_of(other, 60);
+    const auto grows = engine.submit(beside);
+    beside.sampling.num_prompt_logprobs = 0;
+    const auto grows_too = engine.submit(beside);
+    const auto stream = engine.submit(request);
+    std::vector<std::vector<TokenLogprob>> found;
+    while (const auto event = stream->next()) {
+      if (event->prompt_logprobs.empty()) continue;
+      EXPECT_TRUE(found.empty()) << "they come once";
+      EXPECT_EQ(event->index, 0);
+      EXPECT_EQ(event->token_ids.size(), 1u) << "with the first token";
+      found = event->prompt_logprobs;
+    }
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      ASSERT_EQ(found[i].size(), 3u);
+      EXPECT_EQ(found[i][0].token, prompt[i + 1]);
+      EXPECT_EQ(found[i][0].logprob, expected[i]) << i;
+      EXPECT_GE(found[i][1].logprob, found[i][2].logprob);
+      EXPECT_GE(found[i][1].logprob, found[i][0].logprob);
+    }
+    EXPECT_EQ(stream->usage().cached_tokens, 0) << "what is cached has no logits";
+    EXPECT_EQ(collect(*grows)[0], collect(*grows_too)[0]);
+    num_preemptions += engine.stats().num_preemptions;
+  }
+  EXPECT_GT(num_preemptions, 0);
+}
+
+TEST(Engine, PromptLogprobsAreChargedTheirRowsOfLogits) {
+  const auto model = tiny_model();
+  Engine engine(model, small_options());
+  Request request = request_of(random_tokens(100, 8, 211), 5);
+  const auto plain = engine.submit(request);
+  collect(*plain);
+  request.use_prefix_cache = false;
+  request.sampling.num_prompt_logprobs = 0;
+  const auto asked = engine.submit(request);
+  collect(*asked);
+  constexpr auto kHead = static_cast<std::size_t>(Part::kHead);
+  const Counts &few = plain->usage().prefill, &all = asked->usage().prefill;
+  EXPECT_EQ(few.flops[kHead], 2 * model->config.hidden_size * model->config.vocab_size);
+  EXPECT_EQ(all.flops[kHead], 100 * few.flops[kHead]);
+  EXPECT_EQ(all.useful_flops() - few.useful_flops(), 99 * few.flops[kHead]);
+  EXPECT_EQ(asked->usage().decode.useful_flops(), plain->usage().decode.useful_flops());
+}
+
+TEST(Engine, WithoutATokenToGenerateThePromptAloneIsComputed) {
+  Engine engine(tiny_model(), small_options());
+  Request request = request_of(random_tokens(40, 8, 211), 0);
+  request.sampling.num_prompt_logprobs = 1;
+  const auto stream = engine.submit(request);
+  const auto event = stream->next();
+  ASSERT_TRUE(event);
+  EXPECT_EQ(event->finish_reason, FinishReason::kLength);
+  EXPECT_TRUE(event->token_ids.empty());
+  EXPECT_TRUE(event->logprobs.empty());
+  EXPECT_EQ(event->prompt_logprobs.size(), 39u);
+  EXPECT_FALSE(stream->next());
+  EXPECT_EQ(stream->usage().generated_tokens, 0);
+  EXPECT_EQ(stream->usage().prefill.tokens, 40);
+  EXPECT_EQ(stream->usage().prefill.wasted_tokens, 0);
 }
 
 TEST(Engine, TenantsQueueAndLimitsAreTold) {
@@ -476,6 +566,23 @@ TEST(Engine, BrokenLogitsOfOneAnswerEndItsRequestAndNoOther) {
   EXPECT_EQ(engine.stats().kv_usage, 0);
 }
 
+TEST(Engine, APromptWithBrokenLogitsEndsItsRequestAlone) {
+  constexpr std::int32_t kPoison = 17;
+  Engine engine(model_poisoned_by(kPoison), small_options());
+  Request request = request_of(random_tokens(80, 2, 17), 4);
+  request.sampling.logit_bias = {{kPoison, -1e6f}};
+  request.sampling.num_prompt_logprobs = 1;
+  const Trace expected = collect(*engine.submit(request))[0];
+  EXPECT_EQ(expected.reason, FinishReason::kLength);
+  Request doomed = request;
+  doomed.prompt[3] = kPoison;
+  const auto stream = engine.submit(doomed), beside = engine.submit(request);
+  const Trace trace = collect(*stream)[0];
+  EXPECT_EQ(trace.reason, FinishReason::kError);
+  EXPECT_NE(trace.error.find("NaN"), std::string::npos) << trace.error;
+  EXPECT_EQ(collect(*beside)[0], expected);
+}
+
 TEST(Engine, ShuttingDownEndsEveryStream) {
   std::unique_ptr<Stream> stream;
   {
@@ -499,7 +606,9 @@ TEST(Engine, RefusesWhatCanNeverRunWithBothNumbers) {
   refused(request_of({}, 1), "empty", "one");
   refused(request_of(random_tokens(600, 1, 211), 1), "600", "512");
   refused(request_of({5, 211}, 1), "211", "210");
-  refused(request_of({5}, 0), "max_tokens", "0");
+  Request astray = request_of({5}, 1);
+  astray.sampling.token_rules = std::make_shared<TokenRules>(TokenRules{.bad_sequences = {{5, 211}}});
+  refused(astray, "bad_sequences", "210");
   Request many = request_of({5}, 1);
   many.n = 9;
   refused(many, "9", "8");

@@ -84,6 +84,76 @@ TEST(Sampler, AMaskRulesBeforeEverythingElse) {
   EXPECT_EQ(Sampler(params, 0, {}, end).sample(row, &mask, true).token, 3);
 }
 
+TEST(Sampler, OnlyAllowedTokensAreChosenWhateverTheConstraintSays) {
+  TokenMask mask(7);
+  for (const std::int32_t token : {2, 3, 5}) mask.set(token);
+  const auto only = [](const Tokens& tokens) {
+    TokenRules rules;
+    for (const std::int32_t token : tokens) rules.allow(token);
+    return std::make_shared<TokenRules>(rules);
+  };
+  SamplingParams params{.logit_bias = {{0, 100.0f}}, .token_rules = only({1, 3, 4}), .num_logprobs = 1};
+  const Tokens end = {4, 6};
+  const auto chosen = [&](const TokenMask* allowed) {
+    std::vector<float> row = {9, 8, 7, 2, 1, 5, 6};
+    const auto choice = Sampler(params, 0, {}, end).sample(row, allowed);
+    if (choice.token >= 0) {
+      EXPECT_EQ(choice.logprobs[1].token, 0) << "logprobs are of the whole vocabulary";
+    }
+    const auto asked = Sampler(params, 0, {}, end).ask(0, row.size(), allowed);
+    EXPECT_EQ(asked.allowed.size(), 1u);
+    EXPECT_EQ(asked.allowed[0], allowed ? 0b0011000u : 0b0011010u);
+    return choice.token;
+  };
+  EXPECT_EQ(chosen(nullptr), 1);
+  EXPECT_EQ(chosen(&mask), 3) << "of both";
+  params.token_rules = only({1});
+  std::vector<float> row = {9, 8, 7, 2, 1, 5, 6};
+  EXPECT_EQ(Sampler(params, 0, {}, {}).sample(row, &mask).token, -1) << "nothing is left";
+  row = {9, 8, std::nanf(""), 2, 1, 5, 6};
+  EXPECT_EQ(Sampler(params, 0, {}, {}).sample(row).token, -1) << "behind the mask too";
+}
+
+TEST(Sampler, ABadSequenceIsNeverCompleted) {
+  const SamplingParams params{
+      .token_rules = std::make_shared<TokenRules>(TokenRules{.bad_sequences = {{3}, {2, 2, 1}}})};
+  const std::vector<float> logits = {1, 4, 3, 9};
+  Sampler sampler(params, 0, Tokens{2, 2}, {});
+  const auto next = [&](std::int32_t favourite) {
+    std::vector<float> row = logits;
+    row[static_cast<std::size_t>(favourite)] += 5;
+    std::vector<std::int32_t> forbidden;
+    for (const LogitEdit& edit : sampler.ask(0, row.size()).edits)
+      if (edit.is_forbidden) forbidden.push_back(edit.token);
+    const std::int32_t token = sampler.sample(row).token;
+    EXPECT_EQ(std::ranges::count(forbidden, token), 0);
+    return token;
+  };
+  EXPECT_EQ(next(1), 1) << "the prompt's tokens do not count";
+  EXPECT_EQ(next(2), 2);
+  EXPECT_EQ(next(1), 1);
+  EXPECT_EQ(next(2), 2);
+  EXPECT_EQ(next(2), 2);
+  EXPECT_EQ(next(1), 2) << "2 2 1";
+  EXPECT_EQ(next(1), 2) << "2 2 2 1 ends with it too";
+  EXPECT_EQ(next(3), 1 + 1);
+}
+
+TEST(Sampler, LogprobsOfAGivenToken) {
+  const std::vector<float> logits = {0, 2, 1, 2};
+  const double sum = 1 + 2 * std::exp(2.0) + std::exp(1.0);
+  const auto logprobs = logprobs_of(logits, 2, 2);
+  ASSERT_EQ(logprobs.size(), 3u);
+  EXPECT_EQ(logprobs[0].token, 2);
+  EXPECT_NEAR(logprobs[0].logprob, 1 - std::log(sum), 1e-6);
+  EXPECT_EQ(logprobs[1].token, 1);
+  EXPECT_EQ(logprobs[2].token, 3);
+  EXPECT_TRUE(logprobs_of(std::vector<float>{0, kInf}, 0, 1).empty());
+  const ChoiceRequest asked = ask_logprobs(5, 70, 3, 100);
+  EXPECT_EQ(asked.row, 5);
+  EXPECT_EQ(asked.allowed, (std::vector<std::uint64_t>{0, 64})) << "the token alone";
+}
+
 TEST(Sampler, IsGreedyByDefault) { EXPECT_EQ(sample_once({}, {0, 3, 1}), 1); }
 
 TEST(Sampler, DrawsInProportionToProbability) {

@@ -227,6 +227,7 @@ def call_seeds():
             ("c", {"prompt": ["a", "b"], "echo": True, "suffix": "", "user": "u", "cache_prompt": False, "priority": -3, "include_stop_str_in_output": True, "skip_special_tokens": False, "add_special_tokens": False}),
             ("c", {"prompt": [1, 2, 3], "grammar": "root ::= [a-c]+"}), ("c", {"prompt": "a", "guided_regex": "[ab]{1,3}", "guided_choice": None}),
             ("c", {"prompt": "a", "structured_outputs": {"choice": ["x", "y"]}}), ("c", {"prompt": "a", "guided_json": json.dumps(schema), "prompt_logprobs": None}),
+            ("c", {"prompt": "a", "prompt_logprobs": 2, "allowed_token_ids": [1, 2], "bad_words": ["a", " b c"], "echo": True, "logprobs": 1, "max_tokens": 0}),
             ("m", {"model": "other", "messages": [{"role": "system", "content": "s"}, user], "max_completion_tokens": 8, "logprobs": True, "top_logprobs": 3, **sampling}),
             ("m", {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]}]}),
             ("m", {"messages": [user, called, {"role": "tool", "tool_call_id": "1", "content": "2"}], "tools": [tool], "tool_choice": "auto", "parallel_tool_calls": False, "chat_template_kwargs": {"thinking": True}}),

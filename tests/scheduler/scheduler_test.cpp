@@ -74,6 +74,24 @@ TEST(Scheduler, ComputesAPromptInChunksThenOneTokenAStep) {
   EXPECT_EQ(f.blocks.num_free(), f.blocks.capacity());
 }
 
+TEST(Scheduler, PromptsThatNeedAllTheirLogitsShareARowsBound) {
+  Fixture f({.max_num_batched_tokens = 20, .max_prompt_logits = 6}, 100);
+  for (const SequenceId id : {1, 2})
+    f.scheduler.add({.id = id,
+                     .prompt = Tokens(8, 5),
+                     .max_num_tokens = 10,
+                     .use_prefix_cache = false,
+                     .needs_prompt_logits = true});
+  f.add(3, Tokens(4, 7), 2);
+  EXPECT_EQ(f.step(), (Step{{1, 6}, {3, 4}})) << "others pass the one that finds no row";
+  EXPECT_TRUE(f.last.sequences[0].needs_all_logits);
+  EXPECT_FALSE(f.last.sequences[1].needs_all_logits);
+  EXPECT_EQ(f.step(), (Step{{3, 1}, {1, 2}, {2, 4}}));
+  EXPECT_EQ(f.step(), (Step{{1, 1}, {2, 4}}));
+  EXPECT_FALSE(f.last.sequences[0].needs_all_logits) << "its prompt has been computed";
+  EXPECT_TRUE(f.last.sequences[1].needs_all_logits);
+}
+
 TEST(Scheduler, MixesPromptChunksWithDecodesUnderOneBudget) {
   Fixture f({.max_num_batched_tokens = 8, .max_chunk_tokens = 6}, 20);
   f.add(1, Tokens(3, 1), 9);

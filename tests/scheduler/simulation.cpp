@@ -64,6 +64,7 @@ Simulation::Simulation(std::uint64_t seed) : random_{mix(seed, 1)} {
   options_.max_num_batched_tokens = r.between(1, r.chance(50) ? 12 : 48);
   options_.max_num_seqs = r.between(1, 12);
   options_.max_chunk_tokens = r.between(1, r.chance(50) ? 4 : 32);
+  options_.max_prompt_logits = r.between(1, 12);
   options_.enable_prefix_cache = r.chance(85);
   options_.watermark = r.below(3) * 0.1;
   options_.priority_head_start = r.between(0, 6);
@@ -101,7 +102,8 @@ void Simulation::plan_arrivals() {
     spec.n = r.chance(25) ? r.between(1, std::min(4, options_.max_num_seqs + 1)) : 1;
     spec.priority = r.between(-1, 1);
     spec.cache_salt = r.chance(25) ? "a" : "";
-    spec.use_prefix_cache = r.chance(90);
+    spec.use_prefix_cache = r.chance(80);
+    spec.needs_prompt_logits = !spec.use_prefix_cache && r.chance(60);
   }
   std::ranges::stable_sort(arrivals_, {}, &Arrival::step);
 }
@@ -200,7 +202,17 @@ void Simulation::check_plan(const StepPlan& plan) {
     answer_of(*sequence).waiting = true;
     answer_of(*sequence).poisoned = false;
   }
+  for (auto& [id, answer] : answers_) {
+    if (!answer.waiting || answer.sequence->status != SequenceStatus::kRunning) continue;
+    const std::int32_t start = answer.sequence->num_computed_tokens;
+    answer.waiting = false;
+    require(start < answer.sequence->num_tokens(), "the last token is always computed");
+    answer.num_gained += std::max(0, start - answer.num_ever_in_cache);
+    answer.num_ever_in_cache = std::max(answer.num_ever_in_cache, start);
+    tally_.hit_tokens += start;
+  }
   std::set<const Sequence*> once;
+  std::int32_t num_logits = 0;
   for (const ScheduledSequence& scheduled : plan.sequences) {
     const Sequence& sequence = *scheduled.sequence;
     Answer& answer = answer_of(sequence);
@@ -212,14 +224,17 @@ void Simulation::check_plan(const StepPlan& plan) {
             "a chunk keeps its limits");
     require(scheduled.needs_logits == (scheduled.num_tokens == sequence.num_uncomputed()),
             "logits follow the last known token");
+    require(scheduled.needs_all_logits ==
+                (sequence.needs_prompt_logits && answer.num_ever_in_cache < answer.num_prompt_tokens),
+            "a prompt's logits are computed until all its tokens have been");
+    num_logits +=
+        scheduled.needs_all_logits ? scheduled.num_tokens - scheduled.num_recomputed : scheduled.needs_logits;
+    if (scheduled.needs_all_logits)
+      answer.num_prompt_logits += scheduled.num_tokens - scheduled.num_recomputed;
+    require(!sequence.needs_prompt_logits || !scheduled.needs_logits ||
+                answer.num_prompt_logits == answer.num_prompt_tokens,
+            "each token of such a prompt has logits once");
     const std::int32_t start = sequence.num_computed_tokens;
-    if (answer.waiting) {
-      answer.waiting = false;
-      require(start < sequence.num_tokens(), "the last token is always computed");
-      answer.num_gained += std::max(0, start - answer.num_ever_in_cache);
-      answer.num_ever_in_cache = std::max(answer.num_ever_in_cache, start);
-      tally_.hit_tokens += start;
-    }
     const std::int32_t lost = std::clamp(answer.num_ever_in_cache - start, 0, scheduled.num_tokens);
     require(scheduled.num_recomputed == lost, "recomputed tokens are those that were in the cache before");
     require(
@@ -231,10 +246,14 @@ void Simulation::check_plan(const StepPlan& plan) {
     for (const BlockId block : sequence.blocks)
       tally_.trace = mix(tally_.trace, static_cast<std::uint64_t>(block));
   }
+  require(num_logits <= options_.max_num_seqs + options_.max_prompt_logits,
+          "a step keeps its rows of logits");
   if (plan.num_tokens() < options_.max_num_batched_tokens)
     for (const auto& [id, answer] : answers_)
-      require(answer.waiting || answer.sequence->num_uncomputed() == 0 || once.contains(answer.sequence),
-              "while the budget lasts, everybody who runs takes part");
+      require(
+          answer.waiting || answer.sequence->num_uncomputed() == 0 || once.contains(answer.sequence) ||
+              (answer.sequence->needs_prompt_logits && plan.num_prompt_logits == options_.max_prompt_logits),
+          "while the budget lasts, everybody who runs takes part");
 }
 
 // Everybody admitted in this step comes before everybody of the same tenant who still waits, and whoever came

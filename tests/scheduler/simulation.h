@@ -60,7 +60,8 @@ class Simulation {
     std::int32_t num_ever_in_cache = 0;
     std::int32_t num_useful = 0,
                  num_gained = 0;  // tokens computed for the first time; tokens found or inherited
-    bool poisoned = false;        // some of its K and V in the cache are not finite
+    std::int32_t num_prompt_logits = 0;
+    bool poisoned = false;  // some of its K and V in the cache are not finite
     bool waiting = true;
     bool forks_made = false;
     Sequence* sequence = nullptr;

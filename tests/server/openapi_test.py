@@ -34,7 +34,7 @@ class OpenApi(unittest.TestCase):
     def test_every_listed_get_answers_200_with_its_media_type(self):
         for path, methods in json.loads(OPENAPI.read_text())["paths"].items():
             if "get" in methods:
-                status, _, headers = SERVER.ask("GET", path)
+                status, _, headers = SERVER.ask("GET", path.replace("{model}", "tiny"))
                 self.assertEqual((status, [headers["Content-Type"]]), (200, list(methods["get"]["responses"]["200"]["content"])), path)
 
     @unittest.skipUnless(schemathesis, "schemathesis is not installed")

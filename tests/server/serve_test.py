@@ -32,6 +32,8 @@ class Routes(unittest.TestCase):
         model = json.loads(SERVER.ask("GET", "/v1/models")[1])["data"][0]
         self.assertEqual((model["id"], model["root"], model["object"]), ("tiny", "tiny", "model"))
         self.assertGreater(model["max_model_len"], 100)
+        for path in ("/v1/models/tiny", "/models/tiny", "/v1/models/t%69ny"):
+            self.assertEqual(json.loads(SERVER.ask("GET", path)[1]), model, path)
         self.assertEqual(json.loads(SERVER.ask("GET", "/load")[1]), {"server_load": 0})
         self.assertIn("version", json.loads(SERVER.ask("GET", "/version")[1]))
 
@@ -89,6 +91,69 @@ class Routes(unittest.TestCase):
         self.assertEqual(bytes(content[0]["bytes"]).decode(), content[0]["token"])
         self.assertEqual(content[0]["logprob"], content[0]["top_logprobs"][0]["logprob"])
 
+    def test_a_prompts_logprobs_are_those_of_the_same_tokens_generated(self):
+        body = dict(GREEDY, prompt="The sea", logprobs=2)
+        whole = SERVER.post("/v1/completions", body)
+        told = whole["choices"][0]["logprobs"]
+        ids = SERVER.post("/tokenize", {"prompt": "The sea" + whole["choices"][0]["text"]})["tokens"]
+        again = dict(prompt=ids, max_tokens=0, temperature=0)
+        SERVER.post("/v1/completions", dict(again, max_tokens=1))  # so that it is in the prefix cache
+        echoed = SERVER.post("/v1/completions", dict(again, echo=True, logprobs=2, n=2))
+        self.assertEqual(echoed["usage"]["completion_tokens"], 0)
+        self.assertEqual(echoed["usage"]["prompt_tokens_details"]["cached_tokens"], 0)
+        for choice in echoed["choices"]:
+            logprobs = choice["logprobs"]
+            self.assertEqual((logprobs["tokens"][0], logprobs["token_logprobs"][0], logprobs["top_logprobs"][0]), ("The", None, None))
+            self.assertEqual({len(of_tokens) for of_tokens in logprobs.values()}, {len(ids)})
+            for key, values in logprobs.items():
+                self.assertEqual(values[2:], told[key] if key != "text_offset" else [7 + at for at in told[key]], key)
+        apart = SERVER.post("/v1/completions", dict(again, prompt=[ids, ids[:1]], prompt_logprobs=1))["choices"]
+        self.assertEqual(apart[1]["prompt_logprobs"], [None])
+        first, *others = apart[0]["prompt_logprobs"]
+        self.assertIsNone(first)
+        for token, entry, logprob, piece in zip(ids[2:], others[1:], told["token_logprobs"], told["tokens"]):
+            self.assertEqual(entry[str(token)], {"logprob": logprob, "rank": 1, "decoded_token": piece}, "greedy")
+            self.assertEqual(len(entry), 1)
+        chat = SERVER.post("/v1/chat/completions", dict(GREEDY, messages=MESSAGES, prompt_logprobs=0))
+        self.assertEqual(len(chat["prompt_logprobs"]), chat["usage"]["prompt_tokens"])
+        self.assertEqual({len(entry) for entry in chat["prompt_logprobs"][1:]}, {1})
+
+    def test_a_streams_echo_has_the_prompts_logprobs_in_each_answers_first_chunk(self):
+        body = dict(GREEDY, prompt=["The sea", "Bl\u00fce waves"], n=2, echo=True, logprobs=1)
+        whole = [choice["logprobs"] for choice in SERVER.post("/v1/completions", body)["choices"]]
+        streamed = [{key: [] for key in whole[0]} for _ in whole]
+        for event in SERVER.events("/v1/completions", body)[:-1]:
+            choice = json.loads(event)["choices"][0]
+            for key, values in choice["logprobs"].items():
+                streamed[choice["index"]][key] += values
+        self.assertEqual(streamed, whole)
+        self.assertTrue("".join(whole[2]["tokens"]).startswith("Bl\u00fce waves"))
+        self.assertEqual(whole[2]["text_offset"][2:4], [3, 4], "in characters")
+
+    def test_the_rows_of_logits_that_a_prompts_logprobs_take_are_charged(self):
+        flops = lambda **more: SERVER.post("/v1/completions", dict(GREEDY, prompt=[5] * 300, cache_prompt=False, **more))["usage"]["redline"]["prefill"]["flops"]
+        ids = SERVER.post("/v1/completions", dict(GREEDY, prompt=[5], cache_prompt=False))["usage"]["redline"]["prefill"]["flops"]
+        plain, asked = flops(), flops(prompt_logprobs=0)
+        head = (asked - plain) / 299
+        self.assertEqual(head, int(head))
+        self.assertTrue(0 < head < ids)
+
+    def test_answers_keep_to_allowed_tokens_and_from_bad_words(self):
+        prompt = {"prompt": "The sky is", "temperature": 0, "max_tokens": 24, "ignore_eos": True}
+        text = lambda **more: SERVER.post("/v1/completions", dict(prompt, **more))["choices"][0]["text"]
+        ids = lambda text: SERVER.post("/tokenize", {"prompt": text})["tokens"]
+        plain = text()
+        words = [word for word in plain.split() if word.isalpha() and len(word) > 3][:3]
+        self.assertTrue(words, plain)
+        for n in range(len(words)):
+            self.assertEqual([word for word in words[:n + 1] if " " + word in text(bad_words=words[:n + 1])], [])
+        few = ids(" blue green") + ids(".")
+        found = SERVER.post("/v1/completions", dict(prompt, allowed_token_ids=few, temperature=2, logprobs=0))["choices"][0]["logprobs"]["tokens"]
+        self.assertEqual(set(found) - {SERVER.post("/detokenize", {"tokens": [token]})["prompt"] for token in few}, set())
+        self.assertGreater(len(set(found)), 1)
+        chat = SERVER.post("/v1/chat/completions", dict(GREEDY, messages=MESSAGES, allowed_token_ids=ids(" red"), max_tokens=3))
+        self.assertEqual(chat["choices"][0]["message"]["content"], " red red red")
+
     def test_the_same_seed_gives_the_same_answer_and_another_another(self):
         sampled = {"prompt": "The sea", "max_tokens": 12, "temperature": 1.5}
         text = lambda seed: SERVER.post("/v1/completions", dict(sampled, seed=seed))["choices"][0]["text"]
@@ -129,6 +194,7 @@ class Errors(unittest.TestCase):
             "frequency_penalty": [-1e9], "repetition_penalty": [0, -1], "seed": [1.5, "a", 2**64], "stop": [5, [1], ["a"] * 17],
             "logit_bias": [[], {"x": 1}, {"-1": 1}, {"99999999": 1}, {"1": 1e308}], "stream": [1, "yes"], "stop_token_ids": [[-1], "a"],
             "min_tokens": [-1], "logprobs": [21, -1], "prompt": [5, {}, [], [[]], [[-1]], [10**9], [""] * 200], "best_of": [5],
+            "prompt_logprobs": [-1, 21, True], "allowed_token_ids": [[], [-1], [10**9], ["a"], 5], "bad_words": [[""], ["  "], [5], ["a"] * 1025],
         }.items():
             for value in values:
                 with self.subTest(field=field, value=str(value)[:40]):
@@ -155,10 +221,14 @@ class Errors(unittest.TestCase):
         self.refused("/v1/models", {}, 405)
         self.assertEqual(SERVER.ask("GET", "/v1/completions")[0], 405)
         self.assertEqual(SERVER.ask("GET", "/v1/completions/")[0], 404)
+        for path in ("/v1/models/gpt-4", "/models/gpt-4", "/v1/models/tiny/", "/v1/models/%"):
+            status, text, _ = SERVER.ask("GET", path)
+            self.assertEqual((status, json.loads(text)["error"]["code"]), (404, "model_not_found"), path)
+        self.assertEqual(SERVER.ask("GET", "/v1/models/")[0], 404)
 
     def test_what_is_not_served_says_so(self):
-        for field, value in {"prompt_logprobs": 1, "suffix": "y"}.items():
-            self.assertEqual(self.refused("/v1/completions", {"prompt": "x", field: value}, 400, field)["code"], "unsupported")
+        self.assertEqual(self.refused("/v1/completions", {"prompt": "x", "suffix": "y"}, 400, "suffix")["code"], "unsupported")
+        self.refused("/v1/completions", {"prompt": "x", "prompt_logprobs": 1, "stream": True}, 400, "prompt_logprobs")
 
     def test_messages_that_are_none(self):
         for messages in (None, [], "x", [1], [{}], [{"role": 1}]):
@@ -254,7 +324,7 @@ class Keys(unittest.TestCase):
         routes = {(method.upper(), path) for path, methods in json.loads(OPENAPI.read_text())["paths"].items() for method in methods}
         public = {("GET", "/health"), ("GET", "/v1/health")}
         self.assertLess(public, routes)
-        for method, path in routes - public:
+        for method, path in {(method, path.replace("{model}", "tiny")) for method, path in routes - public}:
             for target in (path, path + "?/health", path + "/", "http://x" + path, "/health/.." + path, "/health#" + path, path.replace("/", "/%2e/", 1)):
                 answer = server.raw(f"{method} {target} HTTP/1.1\r\nHost: /health\r\nX-Original-URL: /health\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode())
                 self.assertEqual(answer[9:12], b"401", (method, target, answer[:200]))
@@ -341,6 +411,11 @@ class OpenAiClient(unittest.TestCase):
         text = self.client.completions.create(model="tiny", prompt="The sea", max_tokens=4, logprobs=1)
         self.assertEqual(text.usage.completion_tokens, 4)
         self.assertEqual(self.client.models.list().data[0].id, "tiny")
+        self.assertEqual(self.client.models.retrieve("tiny").id, "tiny")
+        with self.assertRaises(openai.NotFoundError):
+            self.client.models.retrieve("org/other")
+        more = self.client.chat.completions.create(model="tiny", messages=MESSAGES, max_tokens=2, extra_body={"prompt_logprobs": 1, "bad_words": ["red"]})
+        self.assertEqual(len(more.prompt_logprobs), more.usage.prompt_tokens)
         with self.assertRaises(openai.NotFoundError):
             self.client.chat.completions.create(model="other", messages=MESSAGES)
         with self.assertRaises(openai.BadRequestError):

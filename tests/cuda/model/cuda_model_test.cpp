@@ -13,6 +13,7 @@
 #include "engine/architecture.h"
 #include "engine/engine.h"
 #include "engine/evaluate.h"
+#include "engine/sampler.h"
 #include "kernels/convert.h"
 #include "kernels/cuda_ops.h"
 #include "tests/engine/golden.h"
@@ -123,6 +124,41 @@ TEST_P(CudaModelTest, GeneratesTransformersGreedyTokensInF32) {
     SCOPED_TRACE(graphs ? "decode steps replayed" : "eager");
     const auto model = open_on_cuda(model_, {}, DType::kF32, graphs);
     EXPECT_EQ(generate(model, DType::kF32, num_tokens), expected);
+  }
+}
+
+TEST(CudaModel, TellsAPromptsLogprobsWithoutItsLogits) {
+  const auto model = std::make_shared<LoadedModel>();
+  model->config = tiny_config();
+  CudaOptions cuda;
+  cuda.activation_dtype = DType::kF32;
+  model->ops = make_cuda_ops(cuda);
+  model->weights = std::make_unique<ModelWeights>(random_weights(model->config, DType::kF32, *model->ops, 7));
+  const std::vector<std::int32_t> prompt = random_tokens(60, 5, model->config.vocab_size);
+  std::vector<std::vector<TokenLogprob>> expected;
+  for_each_logits(*model, prompt, {.kv_dtype = DType::kF32}, [&](std::int64_t t, std::span<const float> row) {
+    const auto next = static_cast<std::size_t>(t + 1);
+    if (next < prompt.size()) expected.push_back(logprobs_of(row, prompt[next], 2));
+  });
+  EngineOptions options;
+  options.kv_dtype = DType::kF32;
+  options.max_batched_tokens = 25;
+  options.max_context = 100;
+  Engine engine(model, options);
+  Request request;
+  request.prompt = prompt;
+  request.sampling.max_tokens = 3;
+  request.sampling.num_prompt_logprobs = 2;
+  const auto stream = engine.submit(request);
+  const auto event = stream->next();
+  ASSERT_TRUE(event);
+  ASSERT_EQ(event->prompt_logprobs.size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    ASSERT_EQ(event->prompt_logprobs[i].size(), 3u);
+    for (std::size_t k = 0; k < 3; ++k) {
+      EXPECT_EQ(event->prompt_logprobs[i][k].token, expected[i][k].token);
+      EXPECT_NEAR(event->prompt_logprobs[i][k].logprob, expected[i][k].logprob, 1e-4);
+    }
   }
 }
 
