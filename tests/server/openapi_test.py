@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from serving import Server, run_tests
@@ -40,9 +41,10 @@ class OpenApi(unittest.TestCase):
     @unittest.skipUnless(schemathesis, "schemathesis is not installed")
     def test_no_request_is_a_server_error(self):
         checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-        run = subprocess.run([sys.executable, "-m", "schemathesis.cli", "run", str(OPENAPI), "--url", f"http://127.0.0.1:{SERVER.port}", "--checks", checks,
-                              "--phases", "examples,fuzzing", "--mode", "all", "--max-examples", EXAMPLES, "--request-timeout", "300"],
-                             capture_output=True, text=True, timeout=3000)
+        with tempfile.TemporaryDirectory() as directory:
+            run = subprocess.run([sys.executable, "-m", "schemathesis.cli", "run", str(OPENAPI), "--url", f"http://127.0.0.1:{SERVER.port}", "--checks", checks,
+                                  "--phases", "examples,fuzzing", "--mode", "all", "--max-examples", EXAMPLES, "--request-timeout", "300"],
+                                 capture_output=True, text=True, timeout=3000, cwd=directory)
         self.assertEqual(run.returncode, 0, run.stdout[-6000:] + run.stderr[-2000:])
 
 
