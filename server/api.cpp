@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -33,7 +34,7 @@ ApiError shutting_down() { return ApiError(503, "the server is shutting down", "
 }  // namespace
 
 struct Api::Route {
-  using Always = HttpResponse (Api::*)() const;
+  using Always = HttpResponse (Api::*)(const HttpRequest& request) const;
   using Loaded = HttpResponse (*)(const Service& service, const HttpRequest& request);
   using Text = HttpResponse (*)(const std::string& body, const ServedModel& served);
   struct Completion {};
@@ -79,13 +80,16 @@ const Api::Route& Api::route_of(const HttpRequest& request) {
   return *route;
 }
 
-std::string Api::authorize(const HttpRequest& request) const {
-  if (options_.api_keys.empty()) return "default";
-  std::string_view given = request.header("X-Api-Key");
+std::string_view Api::key_of(const HttpRequest& request) {
   constexpr std::string_view kBearer = "Bearer ";
   if (const auto header = request.header("Authorization"); header.starts_with(kBearer))
-    given = header.substr(kBearer.size());
-  const auto tenant = options_.api_keys.tenant_of(given);
+    return header.substr(kBearer.size());
+  return request.header("X-Api-Key");
+}
+
+std::string Api::authorize(const HttpRequest& request) const {
+  if (options_.api_keys.empty()) return "default";
+  const auto tenant = options_.api_keys.tenant_of(key_of(request));
   if (!tenant)
     throw ApiError(401, "a valid API key is needed: Authorization: Bearer KEY, or X-Api-Key", "",
                    "invalid_api_key");
@@ -115,7 +119,7 @@ asio::awaitable<void> Api::handle(Exchange& exchange) {
   if (request.path != "/health" && request.path != "/v1/health") tenant = authorize(request);
   const auto& answer = route_of(request).answer;
   if (const auto* always = std::get_if<Route::Always>(&answer)) {
-    co_await exchange.respond((this->**always)());
+    co_await exchange.respond((this->**always)(request));
     co_return;
   }
   if (!service_) throw loading_error();
@@ -142,7 +146,7 @@ ApiError Api::loading_error() const {
   return ApiError(503, message, "", "loading");
 }
 
-HttpResponse Api::health() const {
+HttpResponse Api::health(const HttpRequest&) const {
   if (!service_) {
     HttpResponse response = loading_error().response();
     Json body = Json::parse(response.body);
@@ -155,16 +159,19 @@ HttpResponse Api::health() const {
   return json_response({{"status", "ok"}});
 }
 
-HttpResponse Api::metrics() const {
-  if (service_) return service_->metrics();
+HttpResponse Api::metrics(const HttpRequest& request) const {
+  const ApiKeys& keys = options_.api_keys;
+  std::optional<std::string> only;
+  if (!keys.empty() && !keys.sees_all(key_of(request))) only = keys.tenant_of(key_of(request));
+  if (service_) return service_->metrics(only);
   return metrics_response(
       loading_metrics_text(options_.version, options_.model_name, loaded_bytes_, total_bytes_));
 }
 
-HttpResponse Api::load() const {
+HttpResponse Api::load(const HttpRequest&) const {
   return json_response({{"server_load", service_ ? service_->num_calls() : 0}});
 }
 
-HttpResponse Api::version() const { return json_response({{"version", options_.version}}); }
+HttpResponse Api::version(const HttpRequest&) const { return json_response({{"version", options_.version}}); }
 
 }  // namespace redline::server

@@ -37,13 +37,14 @@ class Api {
  private:
   struct Route;
   static const Route& route_of(const HttpRequest& request);
+  static std::string_view key_of(const HttpRequest& request);
   /// Whose the request is.
   std::string authorize(const HttpRequest& request) const;
   HttpResponse preflight() const;
-  HttpResponse health() const;
-  HttpResponse metrics() const;
-  HttpResponse load() const;
-  HttpResponse version() const;
+  HttpResponse health(const HttpRequest& request) const;
+  HttpResponse metrics(const HttpRequest& request) const;
+  HttpResponse load(const HttpRequest& request) const;
+  HttpResponse version(const HttpRequest& request) const;
   ApiError loading_error() const;
 
   const ApiOptions options_;

@@ -13,7 +13,7 @@ ApiKeys::Hash ApiKeys::hash(std::string_view text) {
   return hash;
 }
 
-std::string ApiKeys::add(std::string_view text) {
+std::string ApiKeys::add(std::string_view text, bool is_admin) {
   constexpr std::size_t kLongestName = 64;
   const auto equals =
       text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-");
@@ -25,22 +25,33 @@ std::string ApiKeys::add(std::string_view text) {
   const std::string tenant(named ? text.substr(0, equals) : "default");
   if (const auto other = tenant_of(key); other && *other != tenant)
     throw std::invalid_argument("an API key is both " + *other + "'s and " + tenant + "'s");
-  keys_.push_back({hash(key), tenant});
+  keys_.push_back({hash(key), tenant, is_admin});
   return tenant;
 }
 
-std::optional<std::string> ApiKeys::tenant_of(std::string_view key) const {
+const ApiKeys::Key* ApiKeys::find(std::string_view key) const {
   const Hash given = hash(key);
   const Key* found = nullptr;
   for (const Key& each : keys_)
     if (CRYPTO_memcmp(given.data(), each.hash.data(), given.size()) == 0) found = &each;
+  return found;
+}
+
+std::optional<std::string> ApiKeys::tenant_of(std::string_view key) const {
+  const Key* found = find(key);
   if (!found) return std::nullopt;
   return found->tenant;
 }
 
+bool ApiKeys::sees_all(std::string_view key) const {
+  const Key* found = find(key);
+  return found && (found->is_admin || tenants().size() == 1);
+}
+
 std::set<std::string> ApiKeys::tenants() const {
   std::set<std::string> tenants;
-  for (const Key& key : keys_) tenants.insert(key.tenant);
+  for (const Key& key : keys_)
+    if (!key.is_admin) tenants.insert(key.tenant);
   return tenants;
 }
 

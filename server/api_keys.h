@@ -16,11 +16,15 @@ class ApiKeys {
   /// `text`: NAME=KEY, or a KEY, which then is the tenant "default"'s. A NAME has letters, digits, '_' and
   /// '-'; an '=' at a key's end is its own. Returns the tenant. Throws std::invalid_argument for an empty
   /// key, and for one that is another tenant's already.
-  std::string add(std::string_view text);
+  /// An admin's key sees what every tenant uses.
+  std::string add(std::string_view text, bool is_admin = false);
   bool empty() const { return keys_.empty(); }
   /// Whose key this is.
   std::optional<std::string> tenant_of(std::string_view key) const;
-  /// Everybody who has a key.
+  /// Whether whoever has this key may see what every tenant uses: an admin, and everybody where all keys are
+  /// one tenant's.
+  bool sees_all(std::string_view key) const;
+  /// Everybody who has a key that is no admin's.
   std::set<std::string> tenants() const;
 
  private:
@@ -29,7 +33,9 @@ class ApiKeys {
   struct Key {
     Hash hash;
     std::string tenant;
+    bool is_admin;
   };
+  const Key* find(std::string_view key) const;
   std::vector<Key> keys_;
 };
 

@@ -8,7 +8,8 @@
 namespace redline::server {
 namespace {
 
-constexpr std::string_view kBlanks = " \t\r\v\f", kMaxWaiting = "max-waiting", kKvShare = "kv-share";
+constexpr std::string_view kBlanks = " \t\r\v\f", kMaxWaiting = "max-waiting", kKvShare = "kv-share",
+                           kAdmin = "admin";
 
 // Up to a comment.
 std::vector<std::string_view> words_of(std::string_view line) {
@@ -44,15 +45,17 @@ void read_line(const std::vector<std::string_view>& words, ApiKeys& keys,
                std::map<std::string, TenantLimits>& limits) {
   if (is_limit(words.front(), kMaxWaiting) || is_limit(words.front(), kKvShare))
     throw std::invalid_argument("begins with a limit: the key comes first");
-  const std::string tenant = keys.add(words.front());
+  const bool is_admin = std::find(words.begin() + 1, words.end(), kAdmin) != words.end();
+  const std::string tenant = keys.add(words.front(), is_admin);
   for (std::size_t i = 1; i < words.size(); ++i) {
     if (is_limit(words[i], kMaxWaiting))
       set_limit<std::int64_t>(words[i], kMaxWaiting, tenant, kMostWaiting, limits[tenant].max_waiting);
     else if (is_limit(words[i], kKvShare))
       set_limit<double>(words[i], kKvShare, tenant, 1, limits[tenant].kv_share);
-    else
+    else if (words[i] != kAdmin)
       throw std::invalid_argument("word " + std::to_string(i + 1) +
-                                  " is no limit; after a key there may be max-waiting=N and kv-share=SHARE");
+                                  " is no limit; after a key there may be max-waiting=N, kv-share=SHARE and "
+                                  "admin");
   }
 }
 

@@ -29,11 +29,12 @@ std::optional<Number> parse_limit(std::string_view text, Number most) {
   return value;
 }
 
-/// Adds what `text`, a key file's, holds. A line is "[NAME=]KEY [max-waiting=N] [kv-share=SHARE]", its words
-/// apart by blanks; a word that begins with '#' begins a comment; empty lines count as none. Limits are the
-/// tenant's, whichever of its keys' lines says them, but for those that `limits` holds already. Throws
-/// std::runtime_error "PATH:LINE: what is wrong", without any key, for a word that is no limit, a limit that
-/// is said twice otherwise, and for what ApiKeys::add refuses; "PATH: holds no key" where there is none.
+/// Adds what `text`, a key file's, holds. A line is "[NAME=]KEY [max-waiting=N] [kv-share=SHARE] [admin]",
+/// its words apart by blanks; a word that begins with '#' begins a comment; empty lines count as none. Limits
+/// are the tenant's, whichever of its keys' lines says them, but for those that `limits` holds already.
+/// Throws std::runtime_error "PATH:LINE: what is wrong", without any key, for a word that is no limit, a
+/// limit that is said twice otherwise, and for what ApiKeys::add refuses; "PATH: holds no key" where there is
+/// none.
 void read_key_file(const std::string& path, std::string_view text, ApiKeys& keys,
                    std::map<std::string, TenantLimits>& limits);
 

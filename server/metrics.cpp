@@ -174,8 +174,9 @@ void add_engine(MetricsPage& page, const EngineStats& stats) {
   page.single("redline_prefix_cache_hits_total", "counter", "Prompt tokens found.", stats.prefix_hit_tokens);
 }
 
-// Of every tenant that has a label; "other" is the sum of the rest.
-void add_tenants(MetricsPage& page, const EngineStats& stats, const AnswerTotals& answers) {
+// Of every tenant that has a label, or of one of them; "other" is the sum of the rest.
+void add_tenants(MetricsPage& page, const EngineStats& stats, const AnswerTotals& answers,
+                 const std::optional<std::string>& only) {
   const struct {
     const char *name, *help;
     std::int64_t TenantUse::*use;
@@ -190,11 +191,12 @@ void add_tenants(MetricsPage& page, const EngineStats& stats, const AnswerTotals
     for (const TenantUse& tenant : stats.tenants)
       sums[sums.contains(tenant.name) ? tenant.name : AnswerTotals::kOther] += tenant.*each.use;
     page.begin(each.name, "gauge", each.help);
-    for (const auto& [tenant, sum] : sums) page.sample({{"tenant", tenant}}, sum);
+    for (const auto& [tenant, sum] : sums)
+      if (!only || tenant == *only) page.sample({{"tenant", tenant}}, sum);
   }
 }
 
-void add_answers(MetricsPage& page, const AnswerTotals& answers) {
+void add_answers(MetricsPage& page, const AnswerTotals& answers, const std::optional<std::string>& only) {
   page.single("redline_prompt_tokens_total", "counter", "Tokens of prompts that have been computed.",
               answers.num_prompt_tokens);
   page.single("redline_generated_tokens_total", "counter", "Tokens of answers.",
@@ -220,7 +222,7 @@ void add_answers(MetricsPage& page, const AnswerTotals& answers) {
   for (const auto& each : kTenantTotals) {
     page.begin(each.name, "counter", each.help);
     for (const auto& [tenant, totals] : answers.tenants)
-      page.sample({{"tenant", tenant}}, totals.*each.total);
+      if (!only || tenant == *only) page.sample({{"tenant", tenant}}, totals.*each.total);
   }
   page.histogram("redline_time_to_first_token_seconds", "From a call's arrival to an answer's first token.",
                  answers.time_to_first_token);
@@ -264,7 +266,8 @@ void add_vllm_successes(MetricsPage& page, const std::string& model_name, const 
 
 std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, const LiveReading& reading,
                          const AnswerTotals& answers, const EngineStats& stats, const DeviceHealth& health,
-                         const std::optional<OtlpExporter::Totals>& spans) {
+                         const std::optional<OtlpExporter::Totals>& spans,
+                         const std::optional<std::string>& tenant) {
   std::span<const MetricsPage::Alias> aliases;
   if (options.vllm_alias) aliases = kVllmNames;
   MetricsPage page(aliases, label_text("model_name", options.model_name) + "," + label_text("engine", "0"));
@@ -280,8 +283,8 @@ std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, 
   add_health(page, health);
   page.histogram("redline_iteration_tokens", "Tokens that a step computes.", reading.iteration_tokens);
   add_engine(page, stats);
-  add_tenants(page, stats, answers);
-  add_answers(page, answers);
+  add_tenants(page, stats, answers, tenant);
+  add_answers(page, answers, tenant);
   add_spans(page, spans);
   if (options.vllm_alias) add_vllm_successes(page, options.model_name, answers);
   return std::move(page).text();

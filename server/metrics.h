@@ -20,11 +20,13 @@ struct MetricsOptions {
   bool vllm_alias = false;  // vLLM's names too, so that dashboards made for it show this engine
 };
 
+/// `tenant`: whose samples by tenant there are; nothing: all tenants'. The rest is everybody's together.
 /// Ratios over wall time are 0 when nothing ran, over busy time NaN; nothing stands for an unknown peak.
 std::string metrics_text(const MetricsOptions& options, const LiveMeter& meter, const LiveReading& reading,
                          const AnswerTotals& answers, const EngineStats& stats,
                          const DeviceHealth& health = {},
-                         const std::optional<OtlpExporter::Totals>& spans = {});
+                         const std::optional<OtlpExporter::Totals>& spans = {},
+                         const std::optional<std::string>& tenant = {});
 
 /// The page while the model is being loaded; `total_bytes` 0: not known yet.
 std::string loading_metrics_text(const std::string& version, const std::string& model_name,

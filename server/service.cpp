@@ -297,13 +297,13 @@ void Service::give_up() {
   for (Generation* generation : generations_) generation->give_up();
 }
 
-HttpResponse Service::metrics() const {
+HttpResponse Service::metrics(const std::optional<std::string>& tenant) const {
   const EngineStats stats = engine_.stats();
   const LiveReading reading = meter_.read(now_ns(), stats.num_running + stats.num_waiting > 0);
   const DeviceHealth health = options_.sensors ? options_.sensors->read() : DeviceHealth{};
   const OtlpExporter* exporter = options_.telemetry.exporter.get();
   return metrics_response(metrics_text(options_.metrics, meter_, reading, answers_, stats, health,
-                                       exporter ? std::optional(exporter->totals()) : std::nullopt));
+                                       exporter ? std::optional(exporter->totals()) : std::nullopt, tenant));
 }
 
 HttpResponse Service::utilization() const {

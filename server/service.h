@@ -69,7 +69,8 @@ class Service {
   /// Throws ApiError 404 for a name that is none of the model's.
   HttpResponse model(const std::string& name) const;
   HttpResponse props() const;
-  HttpResponse metrics() const;
+  /// Of tenants' own figures: `tenant`'s, or everybody's.
+  HttpResponse metrics(const std::optional<std::string>& tenant) const;
   /// What the last minute came to, where its time went, and why: docs/json.md.
   HttpResponse utilization() const;
   /// dashboard.h: steps_response.

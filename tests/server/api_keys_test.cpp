@@ -41,5 +41,20 @@ TEST(ApiKeys, OneKeyIsOneTenants) {
   EXPECT_EQ(keys.tenant_of("key"), "red");
 }
 
+TEST(ApiKeys, AnAdminSeesAllTenantsAndTheOnlyTenantEverything) {
+  ApiKeys keys;
+  keys.add("red=key");
+  EXPECT_TRUE(keys.sees_all("key"));
+  EXPECT_FALSE(keys.sees_all("other"));
+  keys.add("ops=admin", true);
+  EXPECT_TRUE(keys.sees_all("key")) << "an admin is no tenant";
+  keys.add("blue=other");
+  EXPECT_FALSE(keys.sees_all("key"));
+  EXPECT_FALSE(keys.sees_all("other"));
+  EXPECT_TRUE(keys.sees_all("admin"));
+  EXPECT_EQ(keys.tenant_of("admin"), "ops");
+  EXPECT_EQ(keys.tenants(), (std::set<std::string>{"blue", "red"}));
+}
+
 }  // namespace
 }  // namespace redline::server

@@ -34,7 +34,10 @@ TEST(KeyFile, TellsWhoseEachKeyIsAndWhatItsTenantMayTake) {
       "alice=second\n"
       "\n"
       "\t bob=third\tkv-share=1\n"
+      "ops=fourth admin\n"
       "base64+key== max-waiting=1");
+  EXPECT_TRUE(file.keys.sees_all("fourth"));
+  EXPECT_FALSE(file.keys.sees_all("first"));
   for (const auto& [key, tenant] :
        {std::pair{"first", "alice"}, {"second", "alice"}, {"third", "bob"}, {"base64+key==", "default"}})
     EXPECT_EQ(file.keys.tenant_of(key), tenant) << key;

@@ -188,7 +188,7 @@ class Work(unittest.TestCase):
         self.assertEqual(page['redline_tenant_bytes_total{tenant="default"}'], executed_bytes)
 
     def test_tenants_are_counted_apart_and_share_no_prefixes(self):
-        server = self.serve("--api-key", "alice=key-of-alice", "--api-key", "bob=key-of-bob", "--api-key", "a-key")
+        server = self.serve("--api-key", "alice=key-of-alice", "--api-key", "bob=key-of-bob", "--admin-api-key", "a-key")
         prompt = "A beginning that is longer than a block of the cache, twice as long perhaps, or more. " * 2
         cached = {}
         for key in ("key-of-alice", "key-of-alice", "key-of-bob", "a-key"):

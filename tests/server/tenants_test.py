@@ -5,6 +5,7 @@
 
 import concurrent.futures
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,13 +14,13 @@ import unittest
 
 from serving import GREEDY, MODEL, REDLINE, WAIT, Server
 
-ALICE, BOB = {"X-Api-Key": "key-of-alice"}, {"X-Api-Key": "key-of-bob"}
+ALICE, BOB, ADMIN = ({"X-Api-Key": "key-of-" + name} for name in ("alice", "bob", "ops"))
 LONG = dict(prompt="The sea", max_tokens=300, temperature=0, ignore_eos=True)
 
 
 class Tenants(unittest.TestCase):
     def serve(self, *flags):
-        self.server = Server("--api-key", "alice=key-of-alice", "--api-key", "bob=key-of-bob", *flags)
+        self.server = Server("--api-key", "alice=key-of-alice", "--api-key", "bob=key-of-bob", "--admin-api-key", "ops=key-of-ops", *flags)
         self.addCleanup(self.server.stop)
 
     def call(self, body, tenant):
@@ -27,7 +28,7 @@ class Tenants(unittest.TestCase):
         return status, json.loads(text), headers
 
     def metric(self, name):
-        text = self.server.ask("GET", "/metrics", headers=BOB)[1]
+        text = self.server.ask("GET", "/metrics", headers=ADMIN)[1]
         return next((float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name + " ")), None)
 
     def use(self, what, tenant):
@@ -71,6 +72,16 @@ class Tenants(unittest.TestCase):
             for tenant in ("alice", "bob"):
                 self.assertEqual(self.use(what, tenant), 0)
 
+    def test_a_tenant_sees_its_own_figures_and_an_admin_everybodys(self):
+        self.serve()
+        for tenant in (ALICE, ALICE, BOB):
+            self.assertEqual(self.call(dict(GREEDY, prompt="A ship"), tenant)[0], 200)
+        named = lambda key: set(re.findall(r'^redline_tenant_.*tenant="(\w+)"', self.server.ask("GET", "/metrics", headers=key)[1], re.M))
+        self.assertEqual((named(ALICE), named(BOB), named(ADMIN)), ({"alice"}, {"bob"}, {"alice", "bob"}))
+        page = self.server.ask("GET", "/metrics", headers=BOB)[1]
+        self.assertIn('redline_tenant_requests_total{tenant="bob"} 1\n', page)
+        self.assertIn('redline_requests_total{finish_reason="length"} 3\n', page, "sums are everybody's")
+
     def test_by_default_none_can_fill_the_queue(self):
         self.serve("--max-num-seqs", "1", "--max-queue", "4")
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -106,7 +117,7 @@ class Tenants(unittest.TestCase):
         self.assertEqual(self.call(dict(body, prompt=[5] * most), BOB)[1]["usage"]["completion_tokens"], 1)
 
     def test_the_key_file_gives_limits_and_flags_that_name_a_tenant_win(self):
-        keys = self.key_file("# both\nalice=key-of-alice max-waiting=2 kv-share=0.1\nbob=key-of-bob kv-share=0.2 # a guest\n")
+        keys = self.key_file("# both\nalice=key-of-alice max-waiting=2 kv-share=0.1\nbob=key-of-bob kv-share=0.2 # a guest\nops=key-of-ops admin")
         self.server = Server("--api-key-file", keys, "--tenant-max-waiting", "9", "--tenant-kv-share", "bob=0.1", "--max-num-seqs", "1", "--ctx", "2000",
                              "--kv-memory", "48000000")
         self.addCleanup(self.server.stop)

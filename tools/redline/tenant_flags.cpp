@@ -37,9 +37,12 @@ std::optional<Number> read_limits(const char* flag, const std::vector<std::strin
 
 void TenantFlags::add_keys_to(Flags& flags) {
   flags.texts("--api-key", "[NAME=]KEY", "A key that clients must send; NAME: whose it is", api_keys);
+  flags.texts("--admin-api-key", "[NAME=]KEY",
+              "Such a key that sees at /metrics what each tenant uses; others see their own tenant's use",
+              admin_api_keys);
   flags.text("--api-key-file", "FILE",
              "Such keys, one a line, each followed by its tenant's limits if any: NAME=KEY max-waiting=N "
-             "kv-share=SHARE; # begins a comment",
+             "kv-share=SHARE; `admin` instead: as --admin-api-key; # begins a comment",
              api_key_file);
 }
 
@@ -62,6 +65,7 @@ TenantRules TenantFlags::rules(std::int64_t max_queue) const {
                                    &TenantLimits::max_waiting, limits);
   const auto share = read_limits("--tenant-kv-share", kv_share, 1.0, &TenantLimits::kv_share, limits);
   for (const std::string& key : api_keys) rules.keys.add(key);
+  for (const std::string& key : admin_api_keys) rules.keys.add(key, true);
   const Limits by_flag = limits;
   if (!api_key_file.empty()) server::read_key_file(api_key_file, read_file(api_key_file), rules.keys, limits);
   const std::set<std::string> tenants = rules.keys.tenants();

@@ -21,7 +21,7 @@ struct TenantRules {
 };
 
 struct TenantFlags {
-  std::vector<std::string> api_keys, max_waiting, kv_share;
+  std::vector<std::string> api_keys, admin_api_keys, max_waiting, kv_share;
   std::string api_key_file;
 
   void add_keys_to(Flags& flags);
