@@ -24,6 +24,7 @@ namespace {
 namespace http = boost::beast::http;
 using boost::system::error_code;
 
+constexpr int kClientGone = 499;
 constexpr std::size_t kReadBytes = 4096, kReadBodyBytes = 64 << 10;
 
 ApiError out_of_memory() {
@@ -44,6 +45,7 @@ class HttpConnection final : public Connection, public Exchange {
         limits_(context.limits),
         headers_(context.headers),
         handler_(context.handler),
+        log_(context.log),
         stopping_(context.stopping),
         opened_(std::move(opened)),
         first_deadline_(std::chrono::steady_clock::now() + head_timeout),
@@ -218,6 +220,8 @@ class HttpConnection final : public Connection, public Exchange {
   }
 
   asio::awaitable<void> handle() {
+    const auto start = std::chrono::steady_clock::now();
+    status_ = kClientGone;
     watch();
     std::exception_ptr failure;
     HttpResponse refusal;
@@ -242,6 +246,7 @@ class HttpConnection final : public Connection, public Exchange {
     timer_.cancel();
     if (failure && !answered_ && !gone_) co_await respond(std::move(refusal));
     if (streaming_ || gone_) keep_alive_ = false;
+    if (log_) log_(request_, status_, std::chrono::steady_clock::now() - start);
   }
 
   /// Until the answer is whole: notices a client that closes its end.
@@ -265,6 +270,7 @@ class HttpConnection final : public Connection, public Exchange {
   std::string head(int status, const Headers& headers, const std::string& content_type,
                    const std::string& framing) {
     if (stopping_) keep_alive_ = false;
+    status_ = status;
     std::string text = version_ >= 11 ? "HTTP/1.1 " : "HTTP/1.0 ";
     text += std::to_string(status) + " ";
     text += http::obsolete_reason(static_cast<http::status>(status));
@@ -283,11 +289,13 @@ class HttpConnection final : public Connection, public Exchange {
   const HttpLimits& limits_;
   const Headers& headers_;
   const Handler& handler_;
+  const RequestLog& log_;
   const bool& stopping_;
   std::function<void()> opened_;  // until the first head is there
   const std::chrono::steady_clock::time_point first_deadline_;
   HttpRequest request_;
   unsigned version_ = 11;
+  int status_ = kClientGone;  // that was sent
   bool keep_alive_ = true, head_only_ = false;
   bool answered_ = false, streaming_ = false;  // headers were sent; events are under way
   bool idle_ = false, gone_ = false;

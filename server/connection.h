@@ -20,6 +20,7 @@ struct ConnectionContext {
   const HttpLimits& limits;
   const Headers& headers;
   const Handler& handler;
+  const RequestLog& log;  // may be empty
   const bool& stopping;
 };
 

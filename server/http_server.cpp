@@ -97,10 +97,11 @@ std::string address_of(const stream_protocol::socket& socket) {
 
 class HttpServer::Impl {
  public:
-  Impl(const HttpAddress& address, HttpLimits limits, Headers headers, Handler handler)
+  Impl(const HttpAddress& address, HttpLimits limits, Headers headers, Handler handler, RequestLog log)
       : limits_(limits),
         headers_(std::move(headers)),
         handler_(std::move(handler)),
+        log_(std::move(log)),
         acceptor_(context_),
         deadline_(context_) {
     if (!address.certificate_file.empty() || !address.key_file.empty()) tls_.emplace(make_tls(address));
@@ -280,9 +281,9 @@ class HttpServer::Impl {
       half_open.emplace(half_open_, address);
       if (half_open->count() > limits_.num_half_open) head_timeout = limits_.crowded_timeout;
     }
-    const auto connection =
-        make_connection(std::move(socket), tls_ ? &*tls_ : nullptr, {limits_, headers_, handler_, stopping_},
-                        head_timeout, [&] { half_open.reset(); });
+    const auto connection = make_connection(std::move(socket), tls_ ? &*tls_ : nullptr,
+                                            {limits_, headers_, handler_, log_, stopping_}, head_timeout,
+                                            [&] { half_open.reset(); });
     try {
       const Listed listed(connections_, connection.get());
       co_await connection->serve();
@@ -295,6 +296,7 @@ class HttpServer::Impl {
   const HttpLimits limits_;
   const Headers headers_;
   const Handler handler_;
+  const RequestLog log_;
   std::optional<asio::ssl::context> tls_;
   std::string unix_path_;
   // Outlive the context, which ends the connections that are left.
@@ -311,8 +313,10 @@ class HttpServer::Impl {
   asio::steady_timer deadline_;
 };
 
-HttpServer::HttpServer(const HttpAddress& address, HttpLimits limits, Headers headers, Handler handler)
-    : impl_(std::make_unique<Impl>(address, limits, std::move(headers), std::move(handler))) {}
+HttpServer::HttpServer(const HttpAddress& address, HttpLimits limits, Headers headers, Handler handler,
+                       RequestLog log)
+    : impl_(std::make_unique<Impl>(address, limits, std::move(headers), std::move(handler), std::move(log))) {
+}
 HttpServer::~HttpServer() = default;
 std::uint16_t HttpServer::port() const { return impl_->port(); }
 void HttpServer::run() { impl_->run(); }

@@ -41,6 +41,10 @@ class Exchange {
 /// connection.
 using Handler = std::function<asio::awaitable<void>(Exchange&)>;
 
+/// Told, on the server's thread, of a request once its answer has ended: the status that was sent, 499 where
+/// the client went before, and how long it took since its body was read.
+using RequestLog = std::function<void(const HttpRequest& request, int status, std::chrono::nanoseconds took)>;
+
 /// Whether the error is that of a reader who took nothing for too long.
 bool timed_out(const boost::system::error_code& error);
 
@@ -69,7 +73,8 @@ class HttpServer {
  public:
   /// Listens at once, so that port() is known. Throws std::runtime_error naming the address or the file.
   /// Every response has `headers`.
-  HttpServer(const HttpAddress& address, HttpLimits limits, Headers headers, Handler handler);
+  HttpServer(const HttpAddress& address, HttpLimits limits, Headers headers, Handler handler,
+             RequestLog log = {});
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

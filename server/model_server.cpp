@@ -4,10 +4,12 @@
 
 namespace redline::server {
 
-ModelServer::ModelServer(const HttpAddress& address, HttpLimits limits, Headers headers, ApiOptions options)
-    : api_(std::move(options)), http_(address, limits, std::move(headers), [this](Exchange& exchange) {
-        return api_.handle(exchange);
-      }) {}
+ModelServer::ModelServer(const HttpAddress& address, HttpLimits limits, Headers headers, ApiOptions options,
+                         RequestLog log)
+    : api_(std::move(options)),
+      http_(
+          address, limits, std::move(headers), [this](Exchange& exchange) { return api_.handle(exchange); },
+          std::move(log)) {}
 
 ModelServer::~ModelServer() {
   if (loading_.joinable()) loading_.join();

@@ -23,7 +23,8 @@ class ModelServer {
   using Loader = std::function<std::shared_ptr<Service>(const Progress& progress)>;
 
   /// Listens at once. Throws as HttpServer does.
-  ModelServer(const HttpAddress& address, HttpLimits limits, Headers headers, ApiOptions options);
+  ModelServer(const HttpAddress& address, HttpLimits limits, Headers headers, ApiOptions options,
+              RequestLog log = {});
   /// Waits for the loader.
   ~ModelServer();
   ModelServer(const ModelServer&) = delete;

@@ -9,6 +9,7 @@ import concurrent.futures
 import http.client
 import json
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -307,6 +308,29 @@ class Http(unittest.TestCase):
             wait_for(lambda: SERVER.metric("redline_requests_running") == 0)
             self.assertEqual(SERVER.metric("redline_kv_usage_ratio") < 0.5, True)
         wait_for(lambda: SERVER.metric('redline_requests_total{finish_reason="abort"}') >= before + 1)
+
+
+class Log(unittest.TestCase):
+    def test_each_request_is_a_line_without_what_it_says(self):
+        server = Server("--log-requests", "--max-model-len", "500")
+        self.assertEqual(json.loads(server.ask("GET", "/props")[1])["max_model_len"], 500)
+        server.ask("GET", "/health?key=s3cr3t", headers={"X-Api-Key": "s3cr3t"})
+        server.events("/v1/completions", dict(GREEDY, prompt="s3cr3t"))
+        server.ask("POST", "/v1/completions", {"prompt": 5})
+        server.raw(b"GET /\xc2\x9bm HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        gone = socket.create_connection(("127.0.0.1", server.port))
+        body = json.dumps(dict(prompt="The sea", max_tokens=400, ignore_eos=True)).encode()
+        gone.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        wait_for(lambda: json.loads(server.ask("GET", "/load")[1])["server_load"] == 1)
+        gone.close()
+        wait_for(lambda: json.loads(server.ask("GET", "/load")[1])["server_load"] == 0)
+        server.process.send_signal(signal.SIGTERM)
+        lines = [line for line in server.process.stderr.read().splitlines() if " /load " not in line]
+        server.process.stderr.close()
+        self.assertEqual(server.process.wait(WAIT), 0)
+        self.assertEqual([re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (.*) \d+\.\d{3} s$", r"\1", line) for line in lines],
+                         ["GET /props 200", "GET /health 200", "POST /v1/completions 200", "POST /v1/completions 400", "GET /??m 404",
+                          "POST /v1/completions 499"])
 
 
 class Keys(unittest.TestCase):

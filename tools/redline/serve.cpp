@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -40,6 +41,7 @@ struct ServeFlags {
   TenantFlags tenants;
   std::string cors_origin = "*";
   std::int32_t port = 8000, max_queue = 1024, drain_timeout_s = 30, watchdog_s = 120;
+  bool log_requests = false;
   ModelFlags model_flags;
   CacheFlags cache;
 };
@@ -99,6 +101,20 @@ class StopSignals {
   std::function<void()> stop_;
   std::thread thread_;
 };
+
+// Nothing of a request but its path, where keys may be misplaced behind a '?', is printed, and no controls.
+void log_request(const server::HttpRequest& request, int status, std::chrono::nanoseconds took) {
+  std::string path = request.path.substr(0, 200);
+  for (char& c : path)
+    if (c < 0x21 || c > 0x7e) c = '?';
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char time[32];
+  std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  std::fprintf(stderr, "%s %s %s %d %.3f s\n", time, request.method.c_str(), path.c_str(), status,
+               std::chrono::duration<double>(took).count());
+}
 
 std::int64_t steady_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -236,7 +252,8 @@ int serve(const ServeFlags& flags) {
   auto server = std::make_unique<server::ModelServer>(
       address_of(flags), server::HttpLimits{},
       server::Headers{{"Access-Control-Allow-Origin", flags.cors_origin}},
-      server::ApiOptions{tenants.keys, REDLINE_VERSION, name});
+      server::ApiOptions{tenants.keys, REDLINE_VERSION, name},
+      flags.log_requests ? log_request : server::RequestLog());
   options.telemetry = {exporter_of(flags), flags.unix_path.empty() ? flags.host : flags.unix_path,
                        server->port()};
   const std::string url = url_of(flags, server->port());
@@ -273,6 +290,8 @@ Action declare_serve(Flags& flags) {
   flags.text("--ssl-keyfile", "FILE", "The certificate's key, PEM", values->key_file);
   values->tenants.add_keys_to(flags);
   flags.text("--cors-origin", "ORIGIN", "The origin that browsers may ask from", values->cors_origin);
+  flags.flag("--log-requests", "Write a line to stderr for each request: method, path, status, seconds",
+             values->log_requests);
   flags.text("--metrics-alias", "NAME", "Export metrics under the names of this engine too: vllm",
              values->metrics_alias);
   flags.number("--max-queue", "Calls at a time, beyond which clients get 429", values->max_queue, 1);
@@ -296,6 +315,7 @@ Action declare_serve(Flags& flags) {
   flags.text("--reasoning-parser", "NAME", "How it marks reasoning: think, mistral, none; auto: likewise",
              values->reasoning_parser);
   values->cache.add_to(flags);
+  flags.size("--max-model-len", "vLLM's name for --ctx", values->cache.options.max_context, 1);
   add_batch_flags(flags, values->cache.options);
   add_pace_flag(flags, values->cache.options);
   values->model_flags.add_to(flags);
