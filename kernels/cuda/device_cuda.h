@@ -61,6 +61,15 @@ DEV_INLINE uint4 ld_nc_v4(const void* address) {
 /// 16 aligned bytes, any address space.
 DEV_INLINE uint4 ld_v4(const void* address) { return *static_cast<const uint4*>(address); }
 DEV_INLINE void st_v4(void* address, uint4 value) { *static_cast<uint4*>(address) = value; }
+/// The value, of which the compiler then knows nothing: what follows from it is worked out where it is used,
+/// not ahead of a loop that needs the registers.
+DEV_INLINE int recomputed(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+/// Keeps the compiler from loading ahead of this point, for a warp whose registers are full: it orders
+/// nothing between threads. Converged warps alone.
+DEV_INLINE void schedule_fence() { __syncwarp(); }
 /// 2^x, to about 2 ulp; subnormal results are flushed to 0.
 DEV_INLINE float ex2(float x) {
   float y;

@@ -1,5 +1,5 @@
-// Products with few token rows, whatever the types: gemv.cuh and gemm_skinny.cuh behind one function, so that
-// their many kernels compile apart from who calls them.
+// Products with few token rows, whatever the types: gemv.cuh, gemm_skinny.cuh and gemm_packed.cuh behind one
+// function, so that their many kernels compile apart from who calls them.
 #pragma once
 
 #include "kernels/cuda/linear_args.cuh"

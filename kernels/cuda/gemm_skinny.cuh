@@ -26,6 +26,7 @@ inline constexpr int kSkinnyThreads = kSkinnyWarps * kWarpSize;
 
 template <DType kType, int kTokenTiles>
 struct SkinnyShape {
+  static constexpr int kThreads = kSkinnyThreads;
   static constexpr int kChunks = kIsQuantized<kType> ? 1 : 2;     // of 64 bytes of a row of W in a stage
   static constexpr int kWarpTiles = kIsQuantized<kType> ? 2 : 1;  // of 16 rows
   static constexpr int kTiles = kSkinnyWarps * kWarpTiles;
@@ -105,7 +106,7 @@ DEV_INLINE void copy_stage(const SkinnyArgs<Out>& args, const StageCursor& stage
   }
 }
 
-// A lane's elements of one token's group, as x_fragment() gives them.
+// A lane's elements of one token's group, as x_fragment() gives them; of `token` its last three bits tell.
 template <DType kType>
 DEV_INLINE uint4 shared_x_fragment(const std::byte* group, int token) {
   const int t = lane_index() % 4;
@@ -162,7 +163,7 @@ DEV_INLINE void next_group(RowWords<kType>& words) {
 }
 
 template <DType kType, int kTokenTiles, int kWarpTiles>
-DEV_INLINE void multiply_stage(float (&sum)[kWarpTiles][kTokenTiles][4], const std::byte* slot,
+DEV_INLINE void multiply_stage(float (&sum)[kTokenTiles][kWarpTiles][4], const std::byte* slot,
                                const StageScales<kWarpTiles>& scales) {
   using Shape = SkinnyShape<kType, kTokenTiles>;
   constexpr int kGroups = kChunkColumns<kType> / kGroup;  // of a chunk
@@ -205,69 +206,75 @@ DEV_INLINE void multiply_stage(float (&sum)[kWarpTiles][kTokenTiles][4], const s
         const TokenFragment tokens =
             token_fragment<kType>(shared_x_fragment<kType>(group + token * 64, token));
 #pragma unroll
-        for (int i = 0; i < kWarpTiles; ++i) add_product<kType>(sum[i][tile], rows[i], tokens, scale[i]);
+        for (int i = 0; i < kWarpTiles; ++i) add_product<kType>(sum[tile][i], rows[i], tokens, scale[i]);
       }
     }
   }
 }
 
-// Writes a tile from its sums, or leaves them for another block to write.
-template <DType kType, Epilogue kEpilogue, int kTokenTiles, int kWarpTiles, class Out>
-DEV_INLINE void finish_skinny_tile(const SkinnyArgs<Out>& args, float (&sum)[kWarpTiles][kTokenTiles][4],
-                                   int tile, unsigned& is_last) {
-  using Shape = SkinnyShape<kType, kTokenTiles>;
-  constexpr bool kSilu = kEpilogue == Epilogue::kSiluMul;
-  const TileOwners owners = owners_of(args.split, tile);
-  if (owners.first != owners.last) {
-    const auto left_by = [&](int block, int i, int token_tile, int e) -> float& {
-      const int value = (i * kTokenTiles + token_tile) * 4 + e;
-      return sums_left_by(args.workspace, owners, block,
-                          Shape::kTileValues)[value * kSkinnyThreads + thread_index()];
+// Writes tiles of rows from `row_tile` on by the 8 tokens from `first_token` on.
+template <Epilogue kEpilogue, int kWarpTiles, class Out>
+DEV_INLINE void store_skinny_tokens(const SkinnyArgs<Out>& args, const float (&sum)[kWarpTiles][4],
+                                    std::int64_t row_tile, int first_token) {
+  const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+  for (int e = 0; e < 2; ++e) {
+    const int token = first_token + 2 * t + e;
+    if (token >= args.linear.num_tokens) continue;
+    Out* const row = args.linear.out + token * args.linear.out_stride;
+    const auto store = [&](std::int64_t output, float value) {
+      if (output < args.n_cols) row[output] = from_f32<Out>(value);
     };
 #pragma unroll
-    for (int i = 0; i < kWarpTiles; ++i)
+    for (int i = 0; i < kWarpTiles; ++i) {
+      const float low = sum[i][e], high = sum[i][2 + e];
+      if constexpr (kEpilogue == Epilogue::kSiluMul) {
+        store((row_tile + i) * 8 + g, silu(low) * high);
+      } else {
+        store((row_tile + i) * kTileRows + g, low);
+        store((row_tile + i) * kTileRows + g + 8, high);
+      }
+    }
+  }
+}
+
+// Writes a tile from its sums, or leaves them for another block to write: those of the warp's tiles of rows
+// from `warp_tile` on and of tokens from `warp_token` on.
+template <class Shape, Epilogue kEpilogue, int kTokenTiles, int kWarpTiles, class Out>
+DEV_INLINE void finish_skinny_tile(const SkinnyArgs<Out>& args,
+                                   const float (&sum)[kTokenTiles][kWarpTiles][4], int tile, int warp_tile,
+                                   int warp_token, unsigned& is_last) {
+  const std::int64_t row_tile = tile / args.token_tiles * Shape::kTiles + warp_tile;
+  const int first_token = tile % args.token_tiles * Shape::kTokens + warp_token;
+  const TileOwners owners = owners_of(args.split, tile);
+  if (owners.first == owners.last) {
 #pragma unroll
-      for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile)
+    for (int i = 0; i < kTokenTiles; ++i)
+      store_skinny_tokens<kEpilogue>(args, sum[i], row_tile, first_token + 8 * i);
+    return;
+  }
+  constexpr int kValues = 4 * kWarpTiles, kPart = kTokenTiles / 2;
+  const auto left_by = [&](int block, int i, int v) -> float& {
+    return sums_left_by(args.workspace, owners, block,
+                        Shape::kTileValues)[(i * kValues + v) * Shape::kThreads + thread_index()];
+  };
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          left_by(static_cast<int>(blockIdx.x), i, token_tile, e) = sum[i][token_tile][e];
-    if (!arrive_last(args.workspace, owners, kSkinnyThreads, is_last)) return;
+  for (int i = 0; i < kTokenTiles; ++i)
 #pragma unroll
-    for (int i = 0; i < kWarpTiles; ++i)
-#pragma unroll
-      for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) sum[i][token_tile][e] = 0;
+    for (int v = 0; v < kValues; ++v) left_by(static_cast<int>(blockIdx.x), i, v) = sum[i][v / 4][v % 4];
+  if (!arrive_last(args.workspace, owners, Shape::kThreads, is_last)) return;
+#pragma unroll 1
+  for (int first = 0; first < kTokenTiles; first += kPart) {
+    float total[kPart][kWarpTiles][4] = {};
 #pragma unroll 1
     for (int block = owners.first; block <= owners.last; ++block)
 #pragma unroll
-      for (int i = 0; i < kWarpTiles; ++i)
+      for (int i = 0; i < kPart; ++i)
 #pragma unroll
-        for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile)
+        for (int v = 0; v < kValues; ++v) total[i][v / 4][v % 4] += left_by(block, first + i, v);
 #pragma unroll
-          for (int e = 0; e < 4; ++e) sum[i][token_tile][e] += left_by(block, i, token_tile, e);
-  }
-  const int g = lane_index() / 4, t = lane_index() % 4;
-  const auto store = [&](int token, std::int64_t output, float value) {
-    if (token < args.linear.num_tokens && output < args.n_cols)
-      args.linear.out[token * args.linear.out_stride + output] = from_f32<Out>(value);
-  };
-#pragma unroll
-  for (int i = 0; i < kWarpTiles; ++i) {
-    const std::int64_t row_tile = tile / args.token_tiles * Shape::kTiles + warp_index() * kWarpTiles + i;
-#pragma unroll
-    for (int token_tile = 0; token_tile < kTokenTiles; ++token_tile)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int token = tile % args.token_tiles * Shape::kTokens + 8 * token_tile + 2 * t + e;
-        const float low = sum[i][token_tile][e], high = sum[i][token_tile][2 + e];
-        if constexpr (kSilu) {
-          store(token, row_tile * 8 + g, silu(low) * high);
-        } else {
-          store(token, row_tile * kTileRows + g, low);
-          store(token, row_tile * kTileRows + g + 8, high);
-        }
-      }
+    for (int i = 0; i < kPart; ++i)
+      store_skinny_tokens<kEpilogue>(args, total[i], row_tile, first_token + 8 * (first + i));
   }
 }
 
@@ -292,7 +299,7 @@ __global__ void __launch_bounds__(kSkinnyThreads, SkinnyShape<kType, kTokenTiles
   for (int i = 0; i < Shape::kSlots - 1; ++i) copy(begin + i);
   auto scales = load_scales<kType, kEpilogue, kTokenTiles>(args, cursor, begin < end);
 
-  float sum[Shape::kWarpTiles][kTokenTiles][4] = {};
+  float sum[kTokenTiles][Shape::kWarpTiles][4] = {};
 #pragma unroll 1
   for (int stage = begin; stage < end; ++stage) {
     dev::cp_async_wait<Shape::kSlots - 2>();
@@ -304,11 +311,11 @@ __global__ void __launch_bounds__(kSkinnyThreads, SkinnyShape<kType, kTokenTiles
     multiply_stage<kType>(sum, slot_of(stage), scales);
     scales = next_scales;
     if (cursor.step != 0 && stage + 1 < end) continue;
-    finish_skinny_tile<kType, kEpilogue>(args, sum, tile, is_last);
+    finish_skinny_tile<Shape, kEpilogue>(args, sum, tile, warp_index() * Shape::kWarpTiles, 0, is_last);
 #pragma unroll
-    for (int i = 0; i < Shape::kWarpTiles; ++i)
+    for (int i = 0; i < kTokenTiles; ++i)
 #pragma unroll
-      for (int v = 0; v < 4 * kTokenTiles; ++v) sum[i][v / 4][v % 4] = 0;
+      for (int v = 0; v < 4 * Shape::kWarpTiles; ++v) sum[i][v / 4][v % 4] = 0;
   }
   dev::cp_async_wait<0>();
 }
@@ -320,11 +327,9 @@ inline bool fits_gemm_skinny(const LinearArgs<A, Out>& args) {
          vectors_fit(args.x, args.x_stride);
 }
 
-template <DType kType, Epilogue kEpilogue, int kTokenTiles, class Out>
-inline void launch_gemm_skinny(const LinearArgs<bf16, Out>& linear, const SplitWorkspace& workspace,
-                               int num_multiprocessors, dev::stream_t stream) {
-  using Shape = SkinnyShape<kType, kTokenTiles>;
-  static_assert(Shape::kBlocks * Shape::kTileValues * 2 <= skinny_workspace_sums(1));
+/// A product dealt out in tiles of `Shape`.
+template <class Shape, Epilogue kEpilogue, class Out>
+inline SkinnyArgs<Out> skinny_args(const LinearArgs<bf16, Out>& linear, const SplitWorkspace& workspace) {
   SkinnyArgs<Out> args;
   args.linear = linear;
   args.workspace = workspace;
@@ -334,6 +339,15 @@ inline void launch_gemm_skinny(const LinearArgs<bf16, Out>& linear, const SplitW
   args.split.stages_per_tile = static_cast<int>((linear.weight.cols + Shape::kCols - 1) / Shape::kCols);
   args.split.num_stages = static_cast<int>((args.n_cols + tile_outputs - 1) / tile_outputs) *
                           args.token_tiles * args.split.stages_per_tile;
+  return args;
+}
+
+template <DType kType, Epilogue kEpilogue, int kTokenTiles, class Out>
+inline void launch_gemm_skinny(const LinearArgs<bf16, Out>& linear, const SplitWorkspace& workspace,
+                               int num_multiprocessors, dev::stream_t stream) {
+  using Shape = SkinnyShape<kType, kTokenTiles>;
+  static_assert(Shape::kBlocks * Shape::kTileValues * 2 <= skinny_workspace_sums(1));
+  const auto args = skinny_args<Shape, kEpilogue>(linear, workspace);
   const int blocks = std::min(num_multiprocessors * Shape::kBlocks, args.split.num_stages);
   dev::launch(gemm_skinny_kernel<kType, kEpilogue, kTokenTiles, Out>, dim3(static_cast<unsigned>(blocks)),
               dim3(kSkinnyThreads), std::size_t{Shape::kSlots} * Shape::kSlotBytes, stream, args);

@@ -126,13 +126,14 @@ DEV_INLINE uint4 x_fragment(const bf16* x, std::int64_t col, std::int64_t cols) 
   return pairs;
 }
 
-// d += the product of 16 rows (g: `low`, g + 8: `high`) with 8 tokens over one group.
-DEV_INLINE void multiply_group(float (&d)[4], const std::uint32_t (&low)[4], const std::uint32_t (&high)[4],
-                               const uint4& x) {
-  const std::uint32_t first[4] = {low[0], high[0], low[1], high[1]};
-  const std::uint32_t second[4] = {low[2], high[2], low[3], high[3]};
-  dev::mma_bf16_16816(d, first, x.x, x.y);
-  dev::mma_bf16_16816(d, second, x.z, x.w);
+/// 16 rows' elements of a group as the A operands of its two mma: words 0 and 2 are of row g, 1 and 3 of row
+/// g + 8.
+using RowOperands = std::uint32_t[2][4];
+
+// d += the product of 16 rows with 8 tokens over one group.
+DEV_INLINE void multiply_group(float (&d)[4], const RowOperands& rows, const uint4& x) {
+  dev::mma_bf16_16816(d, rows[0], x.x, x.y);
+  dev::mma_bf16_16816(d, rows[1], x.z, x.w);
 }
 
 // A pair of f16 to two pairs of bf16 whose sum they are, exactly (of finite ones).
@@ -148,8 +149,7 @@ DEV_INLINE void split_f16x2(std::uint32_t word, std::uint32_t& leading, std::uin
 template <DType kType>
 struct RowFragment {
   static constexpr int kParts = kType == DType::kF16 ? 2 : 1;
-  std::uint32_t low[kParts][4];
-  std::uint32_t high[kParts][4];
+  RowOperands parts[kParts];
 };
 /// Group j of a chunk: `low` and `high` are the exchanged words of the lane's rows.
 template <DType kType>
@@ -158,12 +158,17 @@ DEV_INLINE RowFragment<kType> row_fragment(const RowWords<kType>& low, const Row
   if constexpr (kType == DType::kF16) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      split_f16x2(low.of[i], rows.low[0][i], rows.low[1][i]);
-      split_f16x2(high.of[i], rows.high[0][i], rows.high[1][i]);
+      split_f16x2(low.of[i], rows.parts[0][i / 2][i % 2 * 2], rows.parts[1][i / 2][i % 2 * 2]);
+      split_f16x2(high.of[i], rows.parts[0][i / 2][i % 2 * 2 + 1], rows.parts[1][i / 2][i % 2 * 2 + 1]);
     }
   } else {
-    widen<kType>(low, j, rows.low[0]);
-    widen<kType>(high, j, rows.high[0]);
+    std::uint32_t pairs[2][4];
+    widen<kType>(low, j, pairs[0]);
+    widen<kType>(high, j, pairs[1]);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) rows.parts[0][i / 2][i % 2 * 2 + half] = pairs[half][i];
   }
   return rows;
 }
@@ -179,7 +184,8 @@ DEV_INLINE TokenFragment token_fragment(const uint4& x) {
   TokenFragment tokens{x, {}};
   if constexpr (has_minimum(kType)) {
     constexpr std::uint32_t kOnes[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
-    multiply_group(tokens.sums, kOnes, kOnes, x);
+    dev::mma_bf16_16816(tokens.sums, kOnes, x.x, x.y);
+    dev::mma_bf16_16816(tokens.sums, kOnes, x.z, x.w);
   }
   return tokens;
 }
@@ -190,16 +196,14 @@ template <DType kType>
 DEV_INLINE void add_product(float (&sum)[4], const RowFragment<kType>& rows, const TokenFragment& tokens,
                             const float2 (&scales)[2]) {
   if constexpr (kType == DType::kQ6_K) {
-    const auto& low = rows.low[0];
-    const auto& high = rows.high[0];
     float first[4] = {}, second[4] = {};
-    dev::mma_bf16_16816(first, {low[0], high[0], low[1], high[1]}, tokens.x.x, tokens.x.y);
-    dev::mma_bf16_16816(second, {low[2], high[2], low[3], high[3]}, tokens.x.z, tokens.x.w);
+    dev::mma_bf16_16816(first, rows.parts[0][0], tokens.x.x, tokens.x.y);
+    dev::mma_bf16_16816(second, rows.parts[0][1], tokens.x.z, tokens.x.w);
 #pragma unroll
     for (int e = 0; e < 4; ++e) sum[e] += scales[e / 2].x * first[e] + scales[e / 2].y * second[e];
   } else if constexpr (kIsQuantized<kType>) {
     float product[4] = {};
-    multiply_group(product, rows.low[0], rows.high[0], tokens.x);
+    multiply_group(product, rows.parts[0], tokens.x);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       sum[e] += scales[e / 2].x * product[e];
@@ -208,7 +212,7 @@ DEV_INLINE void add_product(float (&sum)[4], const RowFragment<kType>& rows, con
   } else {
 #pragma unroll
     for (int part = 0; part < RowFragment<kType>::kParts; ++part)
-      multiply_group(sum, rows.low[part], rows.high[part], tokens.x);
+      multiply_group(sum, rows.parts[part], tokens.x);
   }
 }
 
@@ -227,6 +231,13 @@ DEV_INLINE std::uint32_t load_scale_word(const WeightArrays& weight, std::int64_
   } else {
     return reinterpret_cast<const std::uint16_t*>(weight.scales)[group];
   }
+}
+
+/// Q6_K's two scales of a group, from its word.
+DEV_INLINE float2 q6_k_scales(std::uint32_t word) {
+  const float d = unpack_f16x2(word).y;
+  return make_float2(d * static_cast<float>(static_cast<std::int8_t>(word)),
+                     d * static_cast<float>(static_cast<std::int8_t>(word >> 8)));
 }
 
 /// The scales of a row's chunk, once lanes have exchanged what they share.
@@ -255,10 +266,7 @@ DEV_INLINE float2 group_scales(const ChunkScales<kType>& scales, int j) {
     constexpr int kGroups = kChunkColumns<kType> / kGroup;
     const int owner = lane_index() / 4 * 4 + j * (4 / kGroups);  // the lane that loaded the group's
     const std::uint32_t word = __shfl_sync(kAllLanes, scales.words[0], owner);
-    if constexpr (kType != DType::kQ6_K) return unpack_f16x2(word);
-    const float d = unpack_f16x2(word).y;
-    return make_float2(d * static_cast<float>(static_cast<std::int8_t>(word)),
-                       d * static_cast<float>(static_cast<std::int8_t>(word >> 8)));
+    return kType == DType::kQ6_K ? q6_k_scales(word) : unpack_f16x2(word);
   }
 }
 

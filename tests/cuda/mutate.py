@@ -33,6 +33,7 @@ TESTS = {
     "gemv_ring": ("gemv_ring", "*/bf16:*/q4_0"),
     "gemv": ("gemv", "*/bf16:*/q4_0"),
     "gemm": ("gemm_skinny", "*"),
+    "gemm_packed": ("gemm_packed", "*/q4_1:*/q6_k"),
     "gemm_skinny_wgmma": ("gemm_skinny_wgmma", "*"),
     "stage_split": ("gemv_ring", "*/bf16:*/q4_0"),
     "sampling": ("sampling", "-*DrawsInProportion"),
@@ -44,6 +45,7 @@ SAMPLE = [
     ("elements.cuh", "syncthreads", 0),
     ("gemv_ring.cuh", "mbarrier wait", 1),
     ("attention_prefill.cuh", "copy wait", 0),
+    ("gemm_packed.cuh", "syncthreads", 0),
 ]
 
 

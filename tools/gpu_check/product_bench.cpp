@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/gemm_packed.cuh"
 #include "kernels/cuda/gemm_skinny.cuh"
 #include "kernels/cuda/gemm_skinny_wgmma.cuh"
 #include "kernels/cuda/gemv.cuh"
@@ -105,7 +106,7 @@ class Products {
  public:
   explicit Products(int num_sms)
       : num_sms_(num_sms),
-        sums_(static_cast<std::size_t>(skinny_workspace_sums(num_sms))),
+        sums_(static_cast<std::size_t>(packed_workspace_sums(num_sms))),
         arrived_(static_cast<std::size_t>(skinny_workspace_blocks(num_sms)), 0) {}
 
   template <Epilogue kEpilogue>
@@ -152,6 +153,10 @@ class Products {
       if (batch >= 4 && fits_gemm_skinny(product(0)))
         run("gemm_skinny", [&](const auto& args, dev::stream_t stream) {
           gemm_skinny<kEpilogue>(args, workspace, num_sms_, stream);
+        });
+      if (batch >= 64 && fits_gemm_packed(product(0)))
+        run("gemm_packed", [&](const auto& args, dev::stream_t stream) {
+          gemm_packed<kEpilogue>(args, workspace, num_sms_, stream);
         });
       const dev::DeviceProperties device = dev::device_properties();
       if (batch >= 4 && fits_gemm_skinny_wgmma(product(0)) && device.compute_major == 9 &&

@@ -193,7 +193,7 @@ TEST(CudaModel, KeepsPackedTypesInTheBytesOfTheirFiles) {
   }
 }
 
-// Steps of many rows and of one: products on unpacked matrices, and on packed ones.
+// Steps of one row, of tens and of many: every kernel of packed matrices, and products on unpacked ones.
 TEST(CudaModel, RunsOnPackedKTypesAsInDoublePrecision) {
   ModelConfig config = tiny_config();
   config.hidden_size = 256;
@@ -201,9 +201,9 @@ TEST(CudaModel, RunsOnPackedKTypesAsInDoublePrecision) {
   config.num_kv_heads = 2;
   config.head_dim = config.rotary_dim = 64;
   config.ffn_size = 512;
-  const std::vector<std::int32_t> tokens = random_tokens(90, 5, config.vocab_size);
+  const std::vector<std::int32_t> tokens = random_tokens(150, 5, config.vocab_size);
   for (const DType dtype : {DType::kQ4_K, DType::kQ6_K})
-    for (const std::int32_t chunk : {1, 45, 70}) {
+    for (const std::int32_t chunk : {1, 45, 70, 140}) {
       SCOPED_TRACE(testing::Message() << name(dtype) << ", chunks of " << chunk);
       const auto logits = [&](std::unique_ptr<Ops> ops, DType kv_dtype) {
         LoadedModel model;
