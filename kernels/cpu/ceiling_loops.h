@@ -31,6 +31,7 @@ extern const ComputeLoop kFp32LoopPortable, kInt16LoopPortable, kInt8LoopPortabl
 extern const ComputeLoop kFp32LoopAvx2, kInt16LoopAvx2, kInt8LoopAvx2;
 extern const ComputeLoop kInt16LoopAvx2Vnni, kInt8LoopAvx2Vnni;
 extern const ComputeLoop kFp32LoopAvx512, kInt16LoopAvx512Vnni, kInt8LoopAvx512Vnni, kBF16LoopAvx512Bf16;
+extern const ComputeLoop kBF16LoopAvx512Amx, kInt8LoopAvx512Amx;
 std::int64_t read_loop_portable(const std::byte* data, std::size_t bytes);
 std::int64_t read_loop_avx2(const std::byte* data, std::size_t bytes);
 std::int64_t read_loop_avx512(const std::byte* data, std::size_t bytes);

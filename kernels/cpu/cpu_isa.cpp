@@ -3,6 +3,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <cstring>
 #endif
@@ -62,6 +66,28 @@ constexpr KernelTable kAvx512Bf16 = with_matrices(
                   read_loop_avx512}},
     kFloatAvx512, &kBF16Avx512Bf16, kQuantizedAvx512Vnni);
 
+// Sapphire Rapids on.
+constexpr KernelTable kAvx512Amx = with_matrices(
+    {.isa = "avx512_amx",
+     .attention = &kAttentionAvx512,
+     .elementwise = &kElementwiseAvx512,
+     .ceilings = {{&kFp32LoopAvx512, &kBF16LoopAvx512Amx, &kInt16LoopAvx512Vnni, &kInt8LoopAvx512Amx},
+                  read_loop_avx512}},
+    kFloatAvx512, &kBF16Avx512Amx, kQuantizedAvx512Amx);
+
+// Whether the processor has tiles of bf16 and int8, and the system lets this process use them.
+bool may_use_amx() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned kBF16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBF16 | kTile | kInt8;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || (edx & kAll) != kAll) return false;
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 // What clang's __builtin_cpu_supports does not know.
 struct MoreFeatures {
   bool f16c = false, avx_vnni = false, is_amd = false;
@@ -83,6 +109,7 @@ std::vector<KernelTable> find_usable() {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
   const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+  if (vnni && may_use_amx()) tables.push_back(kAvx512Amx);
   // On Intel's, the probe found vdpbf16ps at half the rate of fp32.
   if (bf16 && more.is_amd) tables.push_back(kAvx512Bf16);
   if (vnni) tables.push_back(kAvx512Vnni);

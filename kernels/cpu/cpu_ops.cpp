@@ -135,7 +135,8 @@ void CpuOps::multiply(TensorView out, TensorView x, const WeightView& weight) {
     kernel.prepare(activations_.data(), x.f32(), x.row_stride, m, k, chunk * tile,
                    std::min(tile, m - chunk * tile));
   });
-  const std::int64_t rows_per_task = cpu::kMaxTaskRows / tile * tile, row_tasks = ceil_div(m, rows_per_task);
+  const std::int64_t rows_per_task = kernel.max_task_rows / tile * tile,
+                     row_tasks = ceil_div(m, rows_per_task);
   const std::int64_t columns = std::min(panels, kChunksPerThread * pool_.num_threads());
   pool_.run(columns * row_tasks, [&](std::int64_t chunk, int) {
     const std::int64_t column = chunk % columns, first_row = chunk / columns * rows_per_task;

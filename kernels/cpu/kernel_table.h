@@ -27,6 +27,10 @@ struct LinearTask {
   bool gate_up = false;
 };
 
+/// The most rows of activations that one MatrixKernel::multiply is asked for, unless it says otherwise: their
+/// sums fit a thread's first cache.
+inline constexpr int kDefaultTaskRows = 192;
+
 /// Rows in a tile: as many as the kernel takes, but m rows in tiles as equal as they come.
 static constexpr std::int64_t tile_rows(std::int64_t m, std::int64_t most) {
   const std::int64_t tiles = (m + most - 1) / most;
@@ -38,6 +42,7 @@ static constexpr std::int64_t tile_rows(std::int64_t m, std::int64_t most) {
 struct MatrixKernel {
   PanelFormat panel;
   int max_tile_rows = 0;
+  int max_task_rows = kDefaultTaskRows;
   ComputeType compute = ComputeType::kF32;
   std::int64_t (*activation_bytes)(std::int64_t m, std::int64_t k) = nullptr;
   /// Prepares rows [first, first + count) of m; first is a multiple of the tile, and so is count unless
@@ -49,9 +54,6 @@ struct MatrixKernel {
                    std::int64_t first_row, std::int64_t last_row) = nullptr;
 };
 
-/// The most rows of activations that one MatrixKernel::multiply is asked for: their sums fit a thread's L1.
-inline constexpr std::int64_t kMaxTaskRows = 192;
-
 /// Arrays in DType's order: F32, F16 and BF16; every quantised type but F8_E4M3.
 inline constexpr int kNumFloatTypes = 3, kNumQuantizedTypes = kNumDTypes - 4;
 extern const MatrixKernel kFloatPortable[kNumFloatTypes], kQuantizedPortable[kNumQuantizedTypes],
@@ -60,6 +62,7 @@ extern const MatrixKernel kFloatAvx2[kNumFloatTypes], kQuantizedAvx2[kNumQuantiz
 extern const MatrixKernel kQuantizedAvx2Vnni[kNumQuantizedTypes];
 extern const MatrixKernel kFloatAvx512[kNumFloatTypes], kQuantizedAvx512Vnni[kNumQuantizedTypes];
 extern const MatrixKernel kBF16Avx512Bf16;
+extern const MatrixKernel kBF16Avx512Amx, kQuantizedAvx512Amx[kNumQuantizedTypes];
 
 /// The kernels of one instruction set, and the loops that measure what it attains.
 struct KernelTable {

@@ -119,7 +119,7 @@ void gemv(const LinearTask& task, int64_t first_panel, int64_t last_panel) {
 /// Several tiles: a chunk of a panel stays in L1, packed or unpacked, while they pass.
 template <class K, bool kPacked>
 void gemm(const LinearTask& task, int64_t panel, int64_t first_row, int64_t last_row) {
-  alignas(64) float sums[kMaxTaskRows * K::kPanelRows];
+  alignas(64) float sums[kDefaultTaskRows * K::kPanelRows];
   const int64_t tile = tile_rows(task.m, K::kTile);
   const Chunks chunks(ceil_of(task.k, K::kUnit), K::kMaxChunk);
   memset(sums, 0, static_cast<size_t>((last_row - first_row) * K::kPanelRows) * sizeof(float));

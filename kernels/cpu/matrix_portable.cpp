@@ -73,7 +73,7 @@ struct WholeBlocks : Floats<DType::kF32> {
     const auto* x = reinterpret_cast<const float*>(task.activations);
     const std::byte* block = task.weight + first_panel * kRows * row_bytes(kType, task.k);
     for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
-      float sums[kMaxTaskRows][kRows] = {};
+      float sums[kDefaultTaskRows][kRows] = {};
       for (std::int64_t k = 0; k < task.k; k += kElements)
         for (int r = 0; r < kRows; ++r, block += kBytes) {
           float w[kElements];
@@ -213,7 +213,7 @@ struct Quantized {
     const auto* x = reinterpret_cast<const Activations*>(task.activations) + first_row * blocks;
     const std::byte* unit = task.weight + first_panel * units * C::kUnitBytes;
     for (std::int64_t p = first_panel; p < last_panel; ++p) {
-      float sums[kMaxTaskRows * kRows];
+      float sums[kDefaultTaskRows * kRows];
       std::fill_n(sums, (last_row - first_row) * kRows, 0.0f);
       for (std::int64_t u = 0; u < units; ++u, unit += C::kUnitBytes)
         for (int s = 0; s < C::kSubblocks; ++s)

@@ -1,17 +1,7 @@
 #if defined(__x86_64__)
-#include "kernels/cpu/matrix_quantized_vnni.h"
-#include "kernels/cpu/simd_avx512.h"
+#include "kernels/cpu/simd_avx512_vnni.h"
 
 namespace redline::cpu {
-namespace {
-
-// Six rows: twelve integer and twelve fp32 sums of 32 registers.
-struct Avx512Vnni : Avx512 {
-  static constexpr int kTile = 6;
-  static Int dot_bytes(Int sums, Int u, Int a) { return _mm512_dpbusd_epi32(sums, u, a); }
-};
-
-}  // namespace
 
 constinit const MatrixKernel kQuantizedAvx512Vnni[kNumQuantizedTypes] = {
     quantized<Avx512Vnni, DType::kQ8_0>(),   quantized<Avx512Vnni, DType::kQ4_0>(),

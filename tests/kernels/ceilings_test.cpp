@@ -27,7 +27,8 @@ TEST(Ceilings, EveryUsableInstructionSetHasRates) {
     for (const ComputeType type : {ComputeType::kF32, ComputeType::kInt16, ComputeType::kInt8})
       EXPECT_GT(c.ops_per_s[static_cast<std::size_t>(type)], 1e6) << isa << " " << name(type);
     EXPECT_EQ(c.ops_per_s[static_cast<std::size_t>(ComputeType::kF64)], 0) << "not measured is unknown";
-    EXPECT_EQ(c.ops_per_s[static_cast<std::size_t>(ComputeType::kBF16)] > 0, isa == "avx512_bf16");
+    EXPECT_EQ(c.ops_per_s[static_cast<std::size_t>(ComputeType::kBF16)] > 0,
+              isa == "avx512_bf16" || isa == "avx512_amx");
     EXPECT_GT(c.memory_bytes_per_s, 1e6) << isa;
     EXPECT_GT(c.llc_bytes_per_s, 1e6) << isa;
     EXPECT_EQ(c.peaks().flops, c.ops_per_s);

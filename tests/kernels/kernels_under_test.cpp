@@ -9,6 +9,7 @@ namespace cpu {
 extern const MatrixKernel kQuantizedAvx2VnniEmulated[kNumQuantizedTypes];
 extern const MatrixKernel kFloatAvx512Emulated[kNumFloatTypes], kBF16Avx512Bf16Emulated,
     kQuantizedAvx512VnniEmulated[kNumQuantizedTypes];
+extern const MatrixKernel kBF16AmxEmulated, kQuantizedAmxEmulated[kNumQuantizedTypes];
 extern const AttentionKernels kAttentionAvx512Emulated;
 extern const ElementwiseKernels kElementwiseAvx512Emulated;
 
@@ -31,6 +32,11 @@ constexpr KernelTable kAvx512Bf16 =
                    .elementwise = &kElementwiseAvx512Emulated,
                    .ceilings = {}},
                   kFloatAvx512Emulated, &kBF16Avx512Bf16Emulated, kQuantizedAvx512VnniEmulated);
+constexpr KernelTable kAmx = with_matrices({.isa = "avx512_amx_emulated",
+                                            .attention = &kAttentionAvx512Emulated,
+                                            .elementwise = &kElementwiseAvx512Emulated,
+                                            .ceilings = {}},
+                                           kFloatAvx512Emulated, &kBF16AmxEmulated, kQuantizedAmxEmulated);
 #endif
 
 }  // namespace
@@ -43,7 +49,7 @@ const std::vector<cpu::KernelTable>& kernels_under_test() {
 #if defined(__x86_64__)
     const auto is_avx2 = [](const cpu::KernelTable& kernels) { return name_of(kernels) == "avx2"; };
     if (std::any_of(all.begin(), all.end(), is_avx2))
-      all.insert(all.end(), {cpu::kAvx2Vnni, cpu::kAvx512, cpu::kAvx512Bf16});
+      all.insert(all.end(), {cpu::kAvx2Vnni, cpu::kAvx512, cpu::kAvx512Bf16, cpu::kAmx});
 #endif
     return all;
   }();

@@ -7,7 +7,7 @@ nm=$1
 shift
 checked=0
 for object in "$@"; do
-  [[ $object =~ _avx(2|512)(_vnni|_bf16)?\.cpp\.o$ ]] || continue
+  [[ $object =~ _avx(2|512)(_vnni|_bf16|_amx)?\.cpp\.o$ ]] || continue
   checked=$((checked + 1))
   if symbols=$("$nm" -C "$object" | grep -E ' [uvVwW] '); then
     printf '%s shares code:\n%s\n' "$object" "$symbols"

@@ -88,10 +88,11 @@ Action declare_probe(Flags& flags) {
   const auto values = std::make_shared<ProbeFlags>();
   flags.number("--threads", "Only this number of threads (default: 1, 2, 4, ... to one per core)",
                values->threads, 1, 4096);
-  flags.text("--isa", "NAME",
-             "portable, avx2, avx2_vnni, avx512, avx512_vnni or avx512_bf16 (default: the fastest that the "
-             "machine has)",
-             values->isa);
+  flags.text(
+      "--isa", "NAME",
+      "portable, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or avx512_amx (default: the fastest "
+      "that the machine has)",
+      values->isa);
   flags.flag("--json", "Print one JSON object", values->json);
   return [values] { return run_probe(*values); };
 }
