@@ -76,7 +76,9 @@ const Api::Route& Api::route_of(const HttpRequest& request) {
     throw ApiError(404, "there is no route " + request.path, "", "route_not_found");
   const std::string method = request.method == "HEAD" ? "GET" : request.method;
   if (method != route->method)
-    throw ApiError(405, request.path + " takes " + route->method, "", "method_not_allowed");
+    throw ApiError(
+        405, request.path + " takes " + route->method, "", "method_not_allowed",
+        {{"Allow", route->method == std::string_view("GET") ? "GET, HEAD, OPTIONS" : "POST, OPTIONS"}});
   return *route;
 }
 

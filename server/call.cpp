@@ -101,8 +101,7 @@ SamplingParams read_sampling(const Fields& fields, const ServedModel& served, st
 
 /// What both routes share but the prompt and logprobs.
 Request read_common(const Fields& fields, const ServedModel& served, Call& call) {
-  call.model = fields.text("model").value_or(served.names.front());
-  check_model_name(call.model, served);
+  call.model = read_model_name(fields, served);
   call.stream = fields.boolean("stream").value_or(false);
   if (const Json* options = fields.find("stream_options")) {
     if (!call.stream) fields.fail("stream_options", "none without stream");
@@ -186,6 +185,12 @@ void check_model_name(const std::string& name, const ServedModel& served) {
   if (std::ranges::find(served.names, name) == served.names.end())
     throw ApiError(404, "the model '" + name + "' is not served here; '" + served.names.front() + "' is",
                    "model", "model_not_found");
+}
+
+std::string read_model_name(const Fields& fields, const ServedModel& served) {
+  const std::string name = fields.text("model").value_or(served.names.front());
+  check_model_name(name, served);
+  return name;
 }
 
 Call parse_completion(const Json& body, const ServedModel& served) {

@@ -40,6 +40,8 @@ struct Call {
 
 /// Throws ApiError 404 for a name that the model is not served by.
 void check_model_name(const std::string& name, const ServedModel& served);
+/// The name that the fields say, or else its own. Throws likewise.
+std::string read_model_name(const Fields& fields, const ServedModel& served);
 
 /// The prompt that a chat's fields come to. Throws ApiError naming the field.
 std::string render_chat(const Fields& fields, const ToolUse& use, const ServedModel& served);

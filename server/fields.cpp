@@ -6,7 +6,7 @@
 namespace redline::server {
 namespace {
 
-constexpr std::size_t kMaxDepth = 128;
+constexpr std::size_t kMaxDepth = 128, kMaxFieldName = 64;
 // A look-up in an object whose members keep their order passes all of them: one of 16,000 takes so many.
 constexpr std::int64_t kMaxKeyComparisons = 1 << 27;
 
@@ -34,13 +34,19 @@ class BodyCheck final : public Json::json_sax_t {
   bool end_object() override { return close(); }
   bool start_array(std::size_t) override { return open(); }
   bool end_array() override { return close(); }
-  bool key(std::string&) override {
+  bool key(std::string& key) override {
+    if (depth_ == 1) field_ = key.size() <= kMaxFieldName ? key : "";
     num_comparisons_ += num_members_[depth_]++;
     if (num_comparisons_ > kMaxKeyComparisons)
       throw ApiError(400, "the body has an object with too many members", "", "invalid_json");
     return true;
   }
-  bool parse_error(std::size_t, const std::string&, const Json::exception&) override { return false; }
+  bool parse_error(std::size_t byte, const std::string&, const Json::exception&) override {
+    throw ApiError(400,
+                   "the body is not JSON: wrong at byte " + std::to_string(byte) +
+                       (field_.empty() ? "" : ", in or after " + field_),
+                   field_, "invalid_json");
+  }
 
  private:
   bool open() {
@@ -57,6 +63,7 @@ class BodyCheck final : public Json::json_sax_t {
 
   std::array<std::int64_t, kMaxDepth + 1> num_members_{};  // of the object that is open at each depth
   std::size_t depth_ = 0;
+  std::string field_;  // the body's, read last
   std::int64_t num_comparisons_ = 0;
 };
 
@@ -64,7 +71,7 @@ class BodyCheck final : public Json::json_sax_t {
 
 Json parse_body(const std::string& body) {
   BodyCheck check;
-  if (!Json::sax_parse(body, &check)) throw ApiError(400, "the body is not JSON", "", "invalid_json");
+  Json::sax_parse(body, &check);
   Json json = Json::parse(body);
   if (!json.is_object()) throw ApiError(400, "the body is no JSON object", "", "invalid_json");
   return json;

@@ -55,7 +55,7 @@ std::string ApiError::body() const {
 }
 
 HttpResponse ApiError::response() const {
-  HttpResponse response{.status = status_, .body = body(), .headers = {}};
+  HttpResponse response{.status = status_, .body = body(), .headers = headers_};
   if (status_ == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (status_ == 429 || status_ == 503) response.headers.emplace_back("Retry-After", "1");
   return response;

@@ -37,12 +37,14 @@ std::optional<std::string> percent_decoded(std::string_view text);
 /// A request that is refused: the OpenAI-shaped error that the client gets.
 class ApiError : public std::runtime_error {
  public:
-  /// `message` is cut off after 1,000 bytes; `param` is the field at fault, or empty; `code` a stable name.
-  ApiError(int status, const std::string& message, std::string param, std::string code)
+  /// `message` is cut off after 1,000 bytes; `param` is the field at fault, or empty; `code` a stable name;
+  /// `headers` are the response's besides those of its status.
+  ApiError(int status, const std::string& message, std::string param, std::string code, Headers headers = {})
       : std::runtime_error(message.substr(0, 1000)),
         status_(status),
         param_(std::move(param)),
-        code_(std::move(code)) {}
+        code_(std::move(code)),
+        headers_(std::move(headers)) {}
 
   int status() const { return status_; }
   const std::string& code() const { return code_; }
@@ -55,6 +57,7 @@ class ApiError : public std::runtime_error {
  private:
   int status_;
   std::string param_, code_;
+  Headers headers_;
 };
 
 }  // namespace redline::server

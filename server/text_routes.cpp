@@ -19,6 +19,7 @@ const Tokenizer& tokenizer_of(const ServedModel& served) {
 HttpResponse tokenize(const std::string& body, const ServedModel& served) {
   const Json json = parse_body(body);
   const Fields fields(json);
+  read_model_name(fields, served);
   const Tokenizer& tokenizer = tokenizer_of(served);
   std::string text;
   bool special = fields.boolean("add_special_tokens").value_or(true);
@@ -52,6 +53,7 @@ HttpResponse tokenize(const std::string& body, const ServedModel& served) {
 HttpResponse detokenize(const std::string& body, const ServedModel& served) {
   const Json json = parse_body(body);
   const Fields fields(json);
+  read_model_name(fields, served);
   const Tokenizer& tokenizer = tokenizer_of(served);
   std::vector<TokenId> ids;
   if (!fields.find("tokens")) fields.fail("tokens", "an array of token ids");
@@ -64,6 +66,7 @@ HttpResponse detokenize(const std::string& body, const ServedModel& served) {
 HttpResponse apply_template(const std::string& body, const ServedModel& served) {
   const Json json = parse_body(body);
   const Fields fields(json);
+  read_model_name(fields, served);
   return json_response({{"prompt", render_chat(fields, read_tools(fields), served)}});
 }
 

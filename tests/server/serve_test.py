@@ -210,6 +210,12 @@ class Errors(unittest.TestCase):
         for body in ("", "{", "[1]", '"x"', "{\"a\": " + "[" * 200000 + "]" * 200000 + "}", b"\xff\xfe".decode("latin1")):
             self.assertEqual(self.refused("/v1/completions", body, 400)["code"], "invalid_json")
 
+    def test_numbers_that_json_lacks_are_refused_by_their_field(self):
+        for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999"):
+            error = self.refused("/v1/completions", '{"prompt": "x", "temperature": %s, "max_tokens": 1}' % number, 400, "temperature")
+            self.assertEqual(error["code"], "invalid_json")
+            self.assertRegex(error["message"], r"wrong at byte \d\d, in or after temperature")
+
     def test_over_long_prompts_name_both_numbers(self):
         message = self.refused("/v1/completions", {"prompt": [5] * 70000, "max_tokens": 1}, 400, "prompt")["message"]
         self.assertIn("70000 tokens", message)
@@ -217,10 +223,14 @@ class Errors(unittest.TestCase):
 
     def test_unknown_models_routes_and_methods(self):
         self.refused("/v1/completions", {"prompt": "x", "model": "gpt-4"}, 404, "model")
+        for path, body in (("/tokenize", {"prompt": "x"}), ("/detokenize", {"tokens": [5]}), ("/apply-template", {"messages": MESSAGES})):
+            self.refused(path, dict(body, model="gpt-4"), 404, "model")
         self.refused("/v1/nothing", {}, 404)
         self.refused("/v1/embeddings", {"input": "x"}, 501)
         self.refused("/v1/models", {}, 405)
-        self.assertEqual(SERVER.ask("GET", "/v1/completions")[0], 405)
+        for method, path, allowed in (("GET", "/v1/completions", "POST, OPTIONS"), ("DELETE", "/v1/models/tiny", "GET, HEAD, OPTIONS")):
+            status, _, headers = SERVER.ask(method, path)
+            self.assertEqual((status, headers["Allow"]), (405, allowed))
         self.assertEqual(SERVER.ask("GET", "/v1/completions/")[0], 404)
         for path in ("/v1/models/gpt-4", "/models/gpt-4", "/v1/models/tiny/", "/v1/models/%"):
             status, text, _ = SERVER.ask("GET", path)
