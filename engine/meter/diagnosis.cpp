@@ -81,39 +81,52 @@ std::vector<Counterfactual> counterfactuals(const StepModel& steps, const StepSh
   const std::optional<PredictedStep> now = steps.predict(shape, estimate);
   std::vector<Counterfactual> found;
   if (!now) return found;
-  const auto add = [&](std::string change, const StepShape& then, const std::optional<PredictedStep>& step,
+  struct Change {
+    std::string words;
+    const char* field;
+    std::int64_t number = 0;
+    std::string name{};
+  };
+  const auto add = [&](const Change& change, const StepShape& then, const std::optional<PredictedStep>& step,
                        double gap_s) {
     if (!step) return;
     const double rows = static_cast<double>(then.rows()) / static_cast<double>(shape.rows());
-    found.push_back({std::move(change), rows * now->wall_s() / (step->busy_s + gap_s), step->at_least});
+    found.push_back({change.words, rows * now->wall_s() / (step->busy_s + gap_s), step->at_least,
+                     change.field, change.number, change.name});
   };
   StepShape wider = shape, shallower = shape;
   if (shape.phase == Phase::kDecode) {
     wider.batch *= kBatchFactor;
-    add("batch " + format_count(wider.batch), wider, steps.predict(wider, estimate), now->gap_s);
+    add({"batch " + format_count(wider.batch), "batch", wider.batch}, wider, steps.predict(wider, estimate),
+        now->gap_s);
   } else {
     wider.num_new *= kBatchFactor;
-    add(format_count(wider.num_new) + " tokens a step", wider, steps.predict(wider, estimate), now->gap_s);
+    add({format_count(wider.num_new) + " tokens a step", "step_tokens", wider.num_new}, wider,
+        steps.predict(wider, estimate), now->gap_s);
   }
   for (const DType type : model.weight_types) {
     StoredWeights stored = stored_weights(model.config, type);
     if (stored.bytes() >= model.weights.bytes()) continue;
     const Estimate narrower(model.config, stored, model.kv_dtype, model.compute_of);
-    add(std::string(traits(type).name) + " weights", shape, steps.predict(shape, narrower), now->gap_s);
+    add({std::string(traits(type).name) + " weights", "dtype", 0, traits(type).name}, shape,
+        steps.predict(shape, narrower), now->gap_s);
   }
   for (const DType type : model.kv_types) {
     const Estimate narrower(model.config, model.weights, type, model.compute_of);
     if (narrower.kv_bytes_per_token() >= estimate.kv_bytes_per_token()) continue;
     std::optional<PredictedStep> step = steps.predict(shape, narrower);
     if (step) step->at_least = true;  // attention that widens its cache is not the one that was measured
-    add(std::string(traits(type).name) + " cache", shape, step, now->gap_s);
+    add({std::string(traits(type).name) + " cache", "kv_dtype", 0, traits(type).name}, shape, step,
+        now->gap_s);
   }
   if (shape.depth >= kLongContext) {
     shallower.depth /= 2;
-    add("half the context", shallower, steps.predict(shallower, estimate), now->gap_s);
+    add({"half the context", "depth", shallower.depth}, shallower, steps.predict(shallower, estimate),
+        now->gap_s);
   }
-  add("no gap", shape, now, 0);
-  add("kernels at their roofline", shape, steps.at_roofline(shape, estimate), now->gap_s);
+  add({"no gap", "gap"}, shape, now, 0);
+  add({"kernels at their roofline", "kernels", 0, "roofline"}, shape, steps.at_roofline(shape, estimate),
+      now->gap_s);
   return found;
 }
 
@@ -217,6 +230,20 @@ nlohmann::ordered_json to_json(const Diagnosis& diagnosis) {
           {"share", diagnosis.share},
           {"would_give", std::move(changes)},
           {"sentence", diagnosis.sentence()}};
+}
+
+nlohmann::ordered_json finding_json(const Diagnosis& diagnosis) {
+  using Json = nlohmann::ordered_json;
+  Json changes = Json::array();
+  for (const Counterfactual& each : diagnosis.would_give)
+    changes.push_back({{"change", {{each.field, each.name.empty() ? Json(each.number) : Json(each.name)}}},
+                       {"speedup", each.speedup},
+                       {"at_most", each.at_most}});
+  return {{"phase", kPhaseNames[static_cast<int>(diagnosis.step.phase)]},
+          {"finding", kCauseNames[static_cast<std::size_t>(diagnosis.cause)]},
+          {"value", diagnosis.share},
+          {"sentence", diagnosis.sentence()},
+          {"counterfactuals", std::move(changes)}};
 }
 
 }  // namespace redline

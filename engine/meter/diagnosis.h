@@ -46,6 +46,10 @@ struct Counterfactual {
   std::string change;  // "batch 8", "q4_0 weights", "no gap"
   double speedup = 1;
   bool at_most = false;
+  // For programs: what changes, and to which number or, where there is one, name.
+  const char* field = "";
+  std::int64_t number = 0;
+  std::string name{};
 };
 
 struct Diagnosis {
@@ -79,5 +83,8 @@ std::vector<std::string> notes(const DiagnosedModel& model, const DevicePeaks& d
                                std::optional<double> clock = std::nullopt);
 
 nlohmann::ordered_json to_json(const Diagnosis& diagnosis);
+/// {phase, finding (a cause's name), value (its share), sentence, counterfactuals: [{change: {"batch": 8},
+/// speedup, at_most}]}
+nlohmann::ordered_json finding_json(const Diagnosis& diagnosis);
 
 }  // namespace redline

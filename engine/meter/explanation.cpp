@@ -38,6 +38,16 @@ Json Explanation::json() const {
   return {{"waterfall", waterfall ? to_json(*waterfall) : Json()}, {"why", sentences}, {"notes", notes}};
 }
 
+void Explanation::add_to(Json& utilization) const {
+  utilization["waterfall"] = waterfall ? nanoseconds_json(waterfall->whole, waterfall->basis) : Json();
+  if (utilization.contains("phases"))
+    for (std::size_t p = 0; p < kNumPhases; ++p)
+      utilization["phases"][kPhaseNames[p]]["waterfall"] =
+          waterfall ? nanoseconds_json(busy_terms(waterfall->phases[p]), waterfall->basis) : Json();
+  Json& findings = utilization["why"] = Json::array();
+  for (const Diagnosis& diagnosis : why) findings.push_back(finding_json(diagnosis));
+}
+
 std::string Explanation::report() const {
   std::string text = waterfall ? redline::report(*waterfall)
                                : "Where the time went is unknown: no peaks of this device are known.\n";

@@ -24,6 +24,9 @@ struct Explanation {
 
   /// docs/json.md, "explanation".
   nlohmann::ordered_json json() const;
+  /// Puts `waterfall` and `why` into what UtilizationMeter::to_json wrote of the same window: whole or one
+  /// phase's (docs/json.md, "explanation").
+  void add_to(nlohmann::ordered_json& utilization) const;
   /// Lines for a terminal, each ending in a newline.
   std::string report() const;
 };

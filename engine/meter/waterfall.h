@@ -94,6 +94,11 @@ std::string term_words(Term term);
 std::array<double, kNumTerms> drawn_shares(const Waterfall& terms);
 /// docs/json.md, "explanation".
 nlohmann::ordered_json to_json(const WindowWaterfall& waterfall);
+/// The terms in whole nanoseconds, which sum to `wall` exactly: what is rounded is kernel inefficiency's. A
+/// term that is not exposed is 0, and named.
+nlohmann::ordered_json nanoseconds_json(const Waterfall& terms, PeakBasis basis);
+/// The terms of a phase's busy time alone.
+Waterfall busy_terms(Waterfall phase);
 /// A bar, a table of terms, and one of kinds, in lines of at most 100 characters.
 std::string report(const WindowWaterfall& waterfall);
 

@@ -135,6 +135,29 @@ Json to_json(const WindowWaterfall& window) {
   return json;
 }
 
+Json nanoseconds_json(const Waterfall& terms, PeakBasis basis) {
+  constexpr const char* kNames[kNumTerms] = {"idle",         "gap",        "exposed_communication", "waste",
+                                             "memory_bound", "clock_loss", "kernel_inefficiency",   "ideal"};
+  constexpr auto kRest = static_cast<std::size_t>(Term::kKernelInefficiency);
+  const auto ns = [](double seconds) { return std::llround(seconds * 1e9); };
+  Json json{{"wall", ns(terms.wall_s())}};
+  std::int64_t rest = ns(terms.wall_s());
+  for (std::size_t i = 0; i < kNumTerms; ++i) {
+    json[kNames[i]] = ns(terms.seconds[i]);
+    if (i != kRest) rest -= ns(terms.seconds[i]);
+  }
+  json[kNames[kRest]] = rest;
+  json["peak_basis"] = kPeakBasisNames[static_cast<int>(basis)];
+  json["not_exposed"] = Json::array();
+  if (!terms.clock_is_exposed) json["not_exposed"].push_back("clock_loss");
+  return json;
+}
+
+Waterfall busy_terms(Waterfall phase) {
+  phase[Term::kIdle] = phase[Term::kGap] = 0;
+  return phase;
+}
+
 std::string report(const WindowWaterfall& window) {
   std::string text = bar(window.whole) + terms_table(window);
   for (const Phase phase : kAllPhases) text += kinds_table(window, phase);

@@ -467,7 +467,8 @@ TEST(Cost, ChargesARunAndSaysWhatBetterMfuSaves) {
   const Json found =
       json_of("cost --price 0.1" + from +
               " --input-rate 5000 --output-rate 1000 --flops-per-token 27e7 --peak-tflops 0.486 "
-              "--mfu 0.1 --devices 1 --mfu-to 0.3 --json");
+              "--mfu 0.1 --devices 1 --mfu-to 0.3 --model " +
+              test_model() + " --mfu-prefill 0.4 --mfu-decode 0.05 --json");
   expect_documented_keys("cost", found);
   const Json& cost = found.at("run").at("cost");
   EXPECT_NEAR(
@@ -478,11 +479,70 @@ TEST(Cost, ChargesARunAndSaysWhatBetterMfuSaves) {
   const Json fleet = json_of("cost --price 3 --devices 1000 --mfu 0.2 --mfu-to 0.3 --json");
   EXPECT_NEAR(fleet.at("saving").at("devices_saved"), 333, 0.5);
   EXPECT_TRUE(fleet.at("run").is_null());
+  const Json named = json_of("cost --price-per-hour 3 --devices 1000 --mfu-from 0.2 --mfu-to 0.3 --json");
+  EXPECT_NEAR(named.at("devices_saved"), 1000.0 / 3, 1e-9);
+  EXPECT_NEAR(named.at("usd_per_hour"), 1000, 1e-9);
+  EXPECT_NEAR(named.at("usd_per_year"), 8.76e6, 1e-6);
+  EXPECT_TRUE(named.at("usd_per_million_input_tokens").is_null());
   const ShellResult table = redline("cost --price 3 --devices 1000 --mfu 0.2 --mfu-to 0.3");
   EXPECT_NE(table.out.find("8,760,000"), std::string::npos) << table.out;
   EXPECT_EQ(redline("cost --price 3").status, 2) << "of what?";
   EXPECT_EQ(redline("cost --mfu-to 0.3").status, 2) << "at what price?";
   EXPECT_EQ(redline("cost --price 3 --from " + shell_word(scratch.write("bad.json", "{}"))).status, 1);
+}
+
+TEST(Cost, OfAModelOnPaperFollowsItsFlops) {
+  const auto flops = [](std::int64_t depth) {
+    return json_of("inspect " + test_model() + " --on h100 --json --depth " + std::to_string(depth))
+        .at("per_token")
+        .at("flops")
+        .get<double>();
+  };
+  const std::string asked =
+      "cost --price-per-hour 7.2 --on h100 --mfu-prefill 0.5 --mfu-decode 0.1 --json --model " + test_model();
+  const double peak = 989.4e12, per_s = 7.2 / 3600;
+  const Json one = json_of(asked + " --prompt 1 --gen 1");
+  EXPECT_NEAR(one.at("usd_per_million_input_tokens").get<double>() / (per_s * flops(0) / (0.5 * peak) * 1e6),
+              1, 1e-12);
+  EXPECT_NEAR(one.at("usd_per_million_output_tokens").get<double>() / (per_s * flops(1) / (0.1 * peak) * 1e6),
+              1, 1e-12);
+  const Json call = json_of(asked + " --prompt 9 --gen 4");
+  const double decoded = (flops(9) + flops(10) + flops(11)) / 3;
+  EXPECT_NEAR(call.at("usd_per_million_output_tokens").get<double>() / (per_s * decoded / (0.1 * peak) * 1e6),
+              1, 1e-12);
+  EXPECT_LT(call.at("usd_per_million_input_tokens"), one.at("usd_per_million_input_tokens"))
+      << "one row of logits for nine tokens";
+  EXPECT_EQ(redline(asked.substr(0, asked.find(" --mfu-decode")) + " --model " + test_model()).status, 2);
+}
+
+// The terms of what --explain adds, which sum to the wall.
+void expect_sum(const Json& waterfall, const Json& seconds) {
+  std::int64_t sum = 0;
+  for (const char* term : {"idle", "gap", "exposed_communication", "waste", "memory_bound", "clock_loss",
+                           "kernel_inefficiency", "ideal"})
+    sum += waterfall.at(term).get<std::int64_t>();
+  EXPECT_EQ(sum, waterfall.at("wall"));
+  EXPECT_NEAR(waterfall.at("wall").get<double>() * 1e-9, seconds, 2e-9);
+}
+
+TEST(Run, ExplainsItsUtilisationInWholeNanoseconds) {
+  const Json run = json_of("run " + test_model() + " --raw -p 'The sky is' -n 5 --explain --json");
+  const Json& all = run.at("utilization");
+  expect_sum(all.at("waterfall"), all.at("wall_s"));
+  for (const Json& phase : all.at("phases")) expect_sum(phase.at("waterfall"), phase.at("busy_s"));
+  ASSERT_EQ(all.at("why").size(), 2u);
+  for (std::size_t i = 0; i < 2; ++i) {
+    const Json& why = run.at("explanation").at("why")[i];
+    EXPECT_EQ(all.at("why")[i].at("finding"), why.at("cause"));
+    EXPECT_EQ(all.at("why")[i].at("value"), why.at("share"));
+    EXPECT_EQ(all.at("why")[i].at("counterfactuals").size(), why.at("would_give").size());
+  }
+  std::map<std::string, Json> changes;
+  for (const Json& each : all.at("why")[1].at("counterfactuals"))
+    for (const auto& [field, value] : each.at("change").items()) changes[field] = value;
+  EXPECT_EQ(changes.at("batch"), 8);
+  EXPECT_EQ(changes.at("gap"), 0);
+  EXPECT_FALSE(json_of("run " + test_model() + " --raw -p a -n 2 --json").at("utilization").contains("why"));
 }
 
 TEST(Template, RendersWithItsVariablesAndNothingMore) {

@@ -277,7 +277,11 @@ int bench(const BenchFlags& flags) {
     for (const Row& row : rows) {
       array.push_back(row_json(row, flags, *model, dtype));
       if (flags.paired) array.back()["paired"] = paired_json(row);
-      if (flags.explain) array.back()["explanation"] = explanation_of(row, rows, explained).json();
+      if (flags.explain) {
+        const Explanation explanation = explanation_of(row, rows, explained);
+        explanation.add_to(array.back()["utilization"]);
+        array.back()["explanation"] = explanation.json();
+      }
     }
     std::printf("%s\n", array.dump().c_str());
   } else {

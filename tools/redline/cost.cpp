@@ -1,10 +1,14 @@
 // redline cost: what tokens cost, of a measured run or on paper; devices for a load; what better MFU saves.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <initializer_list>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "engine/checkpoint.h"
 #include "engine/meter/economics.h"
+#include "engine/meter/estimate.h"
 #include "engine/meter/format.h"
 #include "engine/meter/hardware.h"
 #include "tools/redline/command.h"
@@ -16,9 +20,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct CostFlags {
-  std::string from, on;
-  std::optional<double> price, devices, mfu, mfu_to, flops_per_token, peak_tflops, input_per_s, output_per_s,
-      most_busy;
+  std::string from, on, model;
+  std::int64_t prompt = 512, gen = 128;
+  std::optional<double> price, devices, mfu, mfu_to, mfu_prefill, mfu_decode, flops_per_token, peak_tflops,
+      input_per_s, output_per_s, most_busy;
   bool json = false;
 };
 
@@ -64,7 +69,7 @@ Json load_json(const MeasuredRun& run, const CostFlags& flags) {
 
 double peak_of(const CostFlags& flags) {
   if (flags.peak_tflops) return *flags.peak_tflops * 1e12;
-  if (flags.on.empty()) throw UsageError("--on or --peak-tflops is needed with --flops-per-token");
+  if (flags.on.empty()) throw UsageError("--on or --peak-tflops is needed on paper");
   const HardwareSpec* spec = find_hardware(flags.on);
   if (!spec)
     throw UsageError("--on: '" + flags.on + "' is not known; redline inspect --on names the devices");
@@ -78,6 +83,45 @@ Json token_json(const CostFlags& flags) {
           {"peak_flops_per_s", peak},
           {"mfu_wall", mfu},
           {"per_million_tokens", cost * 1e6}};
+}
+
+// A call of `prompt` tokens in and `gen` out, the first of which comes of prefill: its tokens' mean FLOPs.
+Json model_json(const CostFlags& flags) {
+  const double peak = peak_of(flags), prefill = needed(flags.mfu_prefill, "--mfu-prefill", "with --model"),
+               decode = needed(flags.mfu_decode, "--mfu-decode", "with --model");
+  const Checkpoint checkpoint(flags.model);
+  const Estimate estimate(checkpoint.config(), stored_weights(checkpoint), DType::kBF16,
+                          Estimate::bf16_compute);
+  const std::int64_t num_steps = std::max<std::int64_t>(1, flags.gen - 1);
+  double decoded = 0;
+  for (std::int64_t i = 0; i < num_steps; ++i)
+    decoded += static_cast<double>(estimate.decode(1, flags.prompt + i).flops());
+  const double input =
+      static_cast<double>(estimate.prefill(flags.prompt).flops()) / static_cast<double>(flags.prompt);
+  const double output = decoded / static_cast<double>(num_steps);
+  return {{"prompt", flags.prompt},
+          {"gen", flags.gen},
+          {"flops_per_input_token", input},
+          {"flops_per_output_token", output},
+          {"peak_flops_per_s", peak},
+          {"mfu_prefill", prefill},
+          {"mfu_decode", decode},
+          {"per_million_input_tokens", cost_per_token(*flags.price, input, prefill, peak) * 1e6},
+          {"per_million_output_tokens", cost_per_token(*flags.price, output, decode, peak) * 1e6}};
+}
+
+// What was found, under the names that say its currency; null where nothing was.
+void add_sums(Json& result) {
+  const auto first = [&](const char* key, std::initializer_list<const char*> sections) {
+    for (const char* section : sections)
+      if (!result[section].is_null()) return result[section][key];
+    return Json();
+  };
+  result["usd_per_million_input_tokens"] = first("per_million_input_tokens", {"model", "run"});
+  result["usd_per_million_output_tokens"] = first("per_million_output_tokens", {"model", "run"});
+  result["devices_saved"] = first("devices_saved", {"saving"});
+  result["usd_per_hour"] = first("saved_per_hour", {"saving"});
+  result["usd_per_year"] = first("saved_per_year", {"saving"});
 }
 
 Json saving_json(const CostFlags& flags, const std::optional<double>& measured_mfu) {
@@ -131,19 +175,22 @@ int cost(const CostFlags& flags) {
   std::optional<MeasuredRun> run;
   if (!flags.from.empty()) run = read_run(flags.from);
   const bool wants_load = flags.input_per_s || flags.output_per_s;
-  if (!run && !flags.flops_per_token && !flags.mfu_to)
-    throw UsageError("give --from RUN.json, or --flops-per-token, or --mfu-to");
+  if (!run && flags.model.empty() && !flags.flops_per_token && !flags.mfu_to)
+    throw UsageError("give --from RUN.json, or --model, or --flops-per-token, or --mfu-to");
   if (wants_load && !run) throw UsageError("--from is needed for a load");
   Json result{{"price_per_device_hour", *flags.price},
               {"run", Json()},
               {"load", Json()},
               {"token", Json()},
+              {"model", Json()},
               {"saving", Json()}};
   if (run) result["run"] = run_json(*run, flags);
   if (wants_load) result["load"] = load_json(*run, flags);
   if (flags.flops_per_token) result["token"] = token_json(flags);
+  if (!flags.model.empty()) result["model"] = model_json(flags);
   if (flags.mfu_to) result["saving"] = saving_json(flags, run ? run->mfu : std::nullopt);
   if (flags.json) {
+    add_sums(result);
     std::printf("%s\n", result.dump().c_str());
     return kExitDone;
   }
@@ -160,6 +207,7 @@ Action declare_cost(Flags& flags) {
   constexpr double kMost = 1e30, kLeast = 1e-30;
   const auto values = std::make_shared<CostFlags>();
   flags.number("--price", "Price of a device's hour, in any currency", values->price, 0, kMost);
+  flags.number("--price-per-hour", "The same", values->price, 0, kMost);
   flags.text("--from", "FILE", "A run to charge: what run, batch or bench printed with --json", values->from);
   flags.number("--devices", "Devices that the run took (default: 1), or that a fleet has", values->devices,
                kLeast, kMost);
@@ -171,7 +219,14 @@ Action declare_cost(Flags& flags) {
                values->flops_per_token, kLeast, kMost);
   flags.text("--on", "NAME", "On paper: a device whose bf16 peak counts, as h100", values->on);
   flags.number("--peak-tflops", "On paper: the peak itself, in TFLOP/s", values->peak_tflops, kLeast, kMost);
+  flags.text("--model", "MODEL", "On paper: a model whose tokens count, at --mfu-prefill and --mfu-decode",
+             values->model);
+  flags.number("--mfu-prefill", "With --model: MFU of prefill, 0 to 1", values->mfu_prefill, kLeast, 1);
+  flags.number("--mfu-decode", "With --model: MFU of decode, 0 to 1", values->mfu_decode, kLeast, 1);
+  flags.size("--prompt", "With --model: tokens of a prompt", values->prompt, 1);
+  flags.size("--gen", "With --model: tokens of an answer", values->gen, 1);
   flags.number("--mfu", "MFU over wall time, 0 to 1 (default: the run's)", values->mfu, kLeast, 1);
+  flags.number("--mfu-from", "The same", values->mfu, kLeast, 1);
   flags.number("--mfu-to", "What another MFU would save the fleet", values->mfu_to, kLeast, 1);
   flags.flag("--json", "Print one JSON object", values->json);
   return [values] { return cost(*values); };

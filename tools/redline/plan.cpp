@@ -351,6 +351,7 @@ Action declare_plan(Flags& flags) {
   flags.duration("--target-tpot", "What a token may take after the first, as 50ms", values->target_tpot_s);
   flags.duration("--target-ttft", "What the first token may take", values->target_ttft_s);
   flags.number("--price", "Price of a device's hour", values->price, 0, kMost);
+  flags.number("--price-per-hour", "The same", values->price, 0, kMost);
   flags.number("--compute-share",
                "Share of the peak that compute-bound steps reach (default: measured here, else 0.59)",
                values->compute_share, 0.001, 1);

@@ -127,7 +127,11 @@ int run(const RunFlags& flags) {
     result["logprobs"] =
         flags.num_logprobs < 0 ? Json() : logprobs_json(session.model().tokenizer.get(), answer);
     result["utilization"] = session.utilization(answer.summary);
-    if (flags.explain) result["explanation"] = session.explanation(answer.summary).json();
+    if (flags.explain) {
+      const Explanation explanation = session.explanation(answer.summary);
+      explanation.add_to(result["utilization"]);
+      result["explanation"] = explanation.json();
+    }
     std::printf("%s\n", result.dump().c_str());
   } else {
     std::printf("\n");
