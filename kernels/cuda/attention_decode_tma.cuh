@@ -106,6 +106,7 @@ __global__ void __launch_bounds__(kSplitThreads, kSplitBlocksPerSm)
   DEV_SHARED(std::uint64_t, full, [kSplitWarps * Shape::kStages]);
   dev::bf16* shared = dev::dynamic_smem<dev::bf16>();
   const int warp = warp_index(), lane = lane_index();
+  dev::allow_next_kernel();
   DecodeTmaRing<D> ring{shared + warp * Shape::kWarpElements, full + warp * Shape::kStages};
   if (lane < Shape::kStages) {
     dev::mbarrier_init(&ring.full[lane], 1);

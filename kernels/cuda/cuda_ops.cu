@@ -33,10 +33,10 @@ KvView kv_view(const KvLayerView& kv) {
   return {kv.data, static_cast<int>(kv.num_blocks), kv.block_size, kv.num_kv_heads, kv.head_dim};
 }
 
-// On Hopper, where REDLINE_CUDA_SKINNY is "wgmma": until measurements choose.
-bool wants_skinny_wgmma(const dev::DeviceProperties& device) {
-  const char* wish = std::getenv("REDLINE_CUDA_SKINNY");
-  return wish != nullptr && std::string(wish) == "wgmma" && device.compute_major == 9 &&
+// On Hopper, where the environment asks for a kernel that no measurement has chosen yet.
+bool wants(const char* variable, const char* kernel, const dev::DeviceProperties& device) {
+  const char* wish = std::getenv(variable);
+  return wish != nullptr && std::string(wish) == kernel && device.compute_major == 9 &&
          device.compute_minor == 0;
 }
 
@@ -59,7 +59,8 @@ dev::DeviceProperties properties_of(int device) {
 CudaOps::CudaOps(const CudaOptions& options)
     : options_(options),
       properties_(properties_of(options.device)),
-      skinny_wgmma_(wants_skinny_wgmma(properties_)),
+      skinny_wgmma_(wants("REDLINE_CUDA_SKINNY", "wgmma", properties_)),
+      gemv_ring_(wants("REDLINE_CUDA_GEMV", "ring", properties_)),
       pool_(default_num_threads()),
       weight_upload_(pool_, stream_) {
   if (options.activation_dtype != DType::kBF16 && options.activation_dtype != DType::kF32)
@@ -314,6 +315,7 @@ void CudaOps::multiply_few(TensorView out, TensorView x, const WeightView& weigh
                      .num_tokens = static_cast<int>(rows(x)),
                      .silu_mul = weight.gate_up,
                      .wgmma = skinny_wgmma_,
+                     .ring = gemv_ring_,
                      .workspace = split_,
                      .num_sms = properties_.num_sms},
                     stream_.get());

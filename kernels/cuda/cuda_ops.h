@@ -112,7 +112,7 @@ class CudaOps final : public Ops, public TokenSampling {
 
   CudaOptions options_;
   dev::DeviceProperties properties_;
-  bool skinny_wgmma_;
+  bool skinny_wgmma_, gemv_ring_;
   Stream stream_;
   Event step_start_, step_end_;
   ThreadPool pool_;

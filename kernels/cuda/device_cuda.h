@@ -26,6 +26,12 @@
 #else
 #define DEV_SM90_ASM(...) __trap()
 #endif
+// Does nothing elsewhere.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define DEV_SM90_ASM_ONLY(...) asm volatile(__VA_ARGS__)
+#else
+#define DEV_SM90_ASM_ONLY(...)
+#endif
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define DEV_SM90A_ASM(...) asm volatile(__VA_ARGS__)
 #else
@@ -244,11 +250,11 @@ DEV_INLINE void wgmma_wait() {
 
 /// In a kernel launched with launch_dependent: waits until the kernels before it have finished and their
 /// writes are visible. Before it only what they do not write may be read, and nothing that they touch
-/// written.
-DEV_INLINE void wait_for_prior_kernels() { DEV_SM90_ASM("griddepcontrol.wait;" ::: "memory"); }
+/// written. At least one thread of the grid calls it. In any other kernel, or before sm_90, it does nothing.
+DEV_INLINE void wait_for_prior_kernels() { DEV_SM90_ASM_ONLY("griddepcontrol.wait;" ::: "memory"); }
 /// Lets the next kernel start, if it was launched with launch_dependent, once every block has come here or
-/// ended.
-DEV_INLINE void allow_next_kernel() { DEV_SM90_ASM("griddepcontrol.launch_dependents;" ::: "memory"); }
+/// ended; before sm_90 nothing.
+DEV_INLINE void allow_next_kernel() { DEV_SM90_ASM_ONLY("griddepcontrol.launch_dependents;" ::: "memory"); }
 
 /// A flag in global memory between blocks: who sees what was stored sees what was written before it.
 DEV_INLINE std::uint32_t ld_acquire(const std::uint32_t* flag) {

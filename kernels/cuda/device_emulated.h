@@ -135,7 +135,7 @@ inline void grow_registers() {
 // Between kernels and blocks
 // ----------------------------------------------------------------------------------
 
-inline void wait_for_prior_kernels() {}
+inline void wait_for_prior_kernels() { emulation::wait_for_prior(); }
 inline void allow_next_kernel() {}
 inline std::uint32_t ld_acquire(const std::uint32_t* flag) {
   emulation::note_access(flag, sizeof *flag, false, true, __builtin_return_address(0));
@@ -150,25 +150,32 @@ inline void prefetch_l2(const void*) {}
 // Launch ----------------------------------------------------------------------------------------------------
 
 template <class... Parameters, class... Arguments>
-inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
-                   stream_t stream, Arguments&&... arguments) {
+inline void launch_with(bool dependent, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                        std::size_t dynamic_shared_bytes, stream_t stream, Arguments&&... arguments) {
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
   };
   Call call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
   emulation::check_geometry(grid, block, dynamic_shared_bytes);
-  emulation::submit(stream, [=]() mutable {
-    const auto run = [](void* data) {
+  const auto run = [=]() mutable {
+    const auto thread = [](void* data) {
       const auto* const this_call = static_cast<const Call*>(data);
       std::apply(this_call->kernel, this_call->arguments);
     };
-    emulation::launch(run, &call, grid, block, dynamic_shared_bytes);
-  });
+    emulation::launch(thread, &call, grid, block, dynamic_shared_bytes, dependent);
+  };
+  emulation::submit(stream, run, dependent);
+}
+template <class... Parameters, class... Arguments>
+inline void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+                   stream_t stream, Arguments&&... arguments) {
+  launch_with(false, kernel, grid, block, dynamic_shared_bytes, stream,
+              std::forward<Arguments>(arguments)...);
 }
 template <class... Parameters, class... Arguments>
 inline void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block,
                              std::size_t dynamic_shared_bytes, stream_t stream, Arguments&&... arguments) {
-  launch(kernel, grid, block, dynamic_shared_bytes, stream, std::forward<Arguments>(arguments)...);
+  launch_with(true, kernel, grid, block, dynamic_shared_bytes, stream, std::forward<Arguments>(arguments)...);
 }
 }  // namespace redline::cuda::dev

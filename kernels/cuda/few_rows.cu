@@ -16,12 +16,7 @@ constexpr int kLeastWgmmaRows = 5, kMostWgmmaRows = 128;
 
 template <Epilogue kEpilogue, class A, class Out>
 void multiply(const FewRowsArgs& args, dev::stream_t stream) {
-  const LinearArgs<A, Out> linear{.weight = args.weight,
-                                  .x = static_cast<const A*>(args.x),
-                                  .x_stride = args.x_stride,
-                                  .out = static_cast<Out*>(args.out),
-                                  .out_stride = args.out_stride,
-                                  .num_tokens = args.num_tokens};
+  const auto linear = linear_args<A, Out>(args);
   if constexpr (std::is_same_v<A, bf16>)
     if (args.wgmma && args.num_tokens >= kLeastWgmmaRows && fits_gemm_skinny_wgmma(linear))
       return gemm_skinny_wgmma<kEpilogue>(linear, args.workspace, args.num_sms, stream);
@@ -58,6 +53,7 @@ SplitWorkspaceSize few_rows_workspace(int num_sms) {
 }
 
 void multiply_few_rows(const FewRowsArgs& args, dev::stream_t stream) {
+  if (args.ring && multiply_by_ring(args, stream)) return;
   if (args.type == DType::kBF16)
     multiply<bf16>(args, stream);
   else

@@ -1,5 +1,5 @@
-// Products with few token rows, whatever the types: gemv.cuh, gemm_skinny.cuh and gemm_packed.cuh behind one
-// function, so that their many kernels compile apart from who calls them.
+// Products with few token rows, whatever the types: gemv.cuh, gemm_skinny.cuh, gemm_packed.cuh and their like
+// behind one function, so that their many kernels compile apart from who calls them.
 #pragma once
 
 #include "kernels/cuda/linear_args.cuh"
@@ -21,9 +21,19 @@ struct FewRowsArgs {
   int num_tokens = 0;
   bool silu_mul = false;
   bool wgmma = false;  // gemm_skinny_wgmma.cuh from five rows of bf16 on; on sm_90a
+  bool ring = false;   // gemv_ring.cuh up to eight rows, launched as dependent; from sm_90 on
   SplitWorkspace workspace;
   int num_sms = 0;
 };
+template <class A, class Out>
+inline LinearArgs<A, Out> linear_args(const FewRowsArgs& args) {
+  return {.weight = args.weight,
+          .x = static_cast<const A*>(args.x),
+          .x_stride = args.x_stride,
+          .out = static_cast<Out*>(args.out),
+          .out_stride = args.out_stride,
+          .num_tokens = args.num_tokens};
+}
 /// Up to how many rows multiply_few_rows is faster than a product on unpacked weights: x of `type`, the
 /// weights of `weight`. With `wgmma`, how many gemm_skinny_wgmma is meant for.
 int most_few_rows(DType type, DType weight, bool wgmma = false);
@@ -35,5 +45,7 @@ struct SplitWorkspaceSize {
 SplitWorkspaceSize few_rows_workspace(int num_sms);
 
 void multiply_few_rows(const FewRowsArgs& args, dev::stream_t stream);
+/// The same by gemv_ring.cuh, if that takes it: whether it does.
+bool multiply_by_ring(const FewRowsArgs& args, dev::stream_t stream);
 
 }  // namespace redline::cuda

@@ -9,11 +9,15 @@
 // the last to arrive adds them up in the blocks' order, so that results do not depend on timing. A slot's
 // rows lie 1024 + 64 bytes apart: 8 lanes that read 16 bytes of 2 rows touch every bank once.
 //
+// Launched as dependent, the producer fills the ring while the kernel before still runs: weights depend on
+// nothing. Only the consumers wait for x.
+//
 // Numerics: as gemv_mma.cuh; the order of sums depends on the number of blocks, not on M.
 // Limit: bytes of W. Reached on an H100 SXM (3.35 TB/s by its vendor, 3.06 to 3.08 by a plain read),
 // 2026-11-23, docs/bench/h100.jsonl, M = 1: bf16 1.1 to 2.9 TB/s. gemv_mma took less time in 93 of 104 cases,
 // up to 1.8 times less; this kernel was ahead by 12 to 20 % on the 1B model's gate and up in q4_0 and q4_1.
-// few_rows.cu does not choose it.
+// With bf16 it was 4 to 5 us behind however large the matrix: what a dependent launch may cover, which has
+// not been measured yet. few_rows.cu chooses it where asked.
 #pragma once
 
 #include <algorithm>
@@ -192,11 +196,13 @@ __global__ void __launch_bounds__(kRingThreads, 1) gemv_ring_kernel(const RingAr
     dev::fence_mbarrier_init();
   }
   __syncthreads();
+  dev::allow_next_kernel();
   if (warp_index() == kRingConsumers) {
     produce<kType, kEpilogue>(args, slots, full, empty, begin, end);
     return;
   }
 
+  dev::wait_for_prior_kernels();
   const LinearArgs<bf16, Out>& linear = args.linear;
   const std::int64_t k = linear.weight.cols;
   const int g = lane_index() / 4, t = lane_index() % 4;
@@ -272,13 +278,14 @@ inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const SplitWor
   args.num_slots = std::min(kRingMaxSlots, free_bytes / Stage::kSlotBytes);
   const auto bytes = static_cast<std::size_t>(args.num_slots * Stage::kSlotBytes + (shared_x ? x_bytes : 0));
   const auto blocks = static_cast<unsigned>(std::min(num_blocks, args.split.num_stages));
-  dev::launch(shared_x ? gemv_ring_kernel<kType, kEpilogue, true, Out>
-                       : gemv_ring_kernel<kType, kEpilogue, false, Out>,
-              dim3(blocks), dim3(kRingThreads), bytes, stream, args);
+  dev::launch_dependent(shared_x ? gemv_ring_kernel<kType, kEpilogue, true, Out>
+                                 : gemv_ring_kernel<kType, kEpilogue, false, Out>,
+                        dim3(blocks), dim3(kRingThreads), bytes, stream, args);
 }
 
 /// gemv (gemv.cuh) for what fits_gemv_ring allows, with `num_blocks` blocks, one per multiprocessor; the
-/// workspace is for at least so many. Launches that share a workspace follow one another in a stream.
+/// workspace is for at least so many. Launches that share a workspace follow one another in a stream, where
+/// what comes before one must not write its weights.
 template <Epilogue kEpilogue = Epilogue::kNone, class Out>
 inline void gemv_ring(const LinearArgs<bf16, Out>& args, const SplitWorkspace& workspace, int num_blocks,
                       dev::stream_t stream) {

@@ -25,6 +25,7 @@ struct RmsNormArgs {
 
 template <class A, int kThreads, int kVectors>
 __global__ void __launch_bounds__(kThreads) rms_norm_kernel(const RmsNormArgs<A> args) {
+  dev::allow_next_kernel();
   const std::int64_t row = std::int64_t{blockIdx.x} * args.cols;
   const int num_vectors = args.cols / 8;
   float values[kVectors][8];

@@ -307,6 +307,70 @@ TEST(Emulator, RunsAReductionByTheLastBlock) {
   EXPECT_EQ(out.download()[0], 15);
 }
 
+// Dependent launches ----------------------------------------------------------------------------------------
+
+__global__ void set_to(int* value, int to) { *value = to; }
+// before: what is there as it starts; after: once it has waited.
+__global__ void read_around_the_wait(const int* value, int* before, int* after) {
+  if (blockIdx.x == 0) *before = *value;
+  if (after == nullptr) return;
+  dev::wait_for_prior_kernels();
+  *after = *value;
+}
+class DependentLaunch : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (emulation::race_check_enabled()) GTEST_SKIP() << "the race check sees launches in order";
+    if (emulation::config().landing != emulation::Landing::kLazy)
+      GTEST_SKIP() << "nothing is left to start before";
+  }
+  void TearDown() override { dev::destroy_stream(stream); }
+  void give_work(int* seen) {
+    dev::launch(set_to, dim3(1), dim3(1), 0, stream, value.get(), 7);
+    dev::launch_dependent(read_around_the_wait, dim3(2), dim3(1), 0, stream,
+                          static_cast<const int*>(value.get()), before.get(), seen);
+  }
+  dev::stream_t stream = dev::create_stream();
+  dev::Buffer<int> value{std::vector<int>(1, 3)}, before{1}, after{1};
+};
+TEST_F(RaceCheck, NoticesADependentKernelThatDoesNotWait) {
+  dev::Buffer<int> value(1), before(1);
+  const std::string said = report([&] {
+    dev::launch(set_to, dim3(1), dim3(1), 0, nullptr, value.get(), 7);
+    dev::launch_dependent(read_around_the_wait, dim3(1), dim3(1), 0, nullptr,
+                          static_cast<const int*>(value.get()), before.get(), static_cast<int*>(nullptr));
+  });
+  EXPECT_NE(said.find("of a kernel before"), std::string::npos) << said;
+}
+TEST_F(DependentLaunch, StartsBeforeTheKernelThatItWaitsFor) {
+  give_work(after.get());
+  dev::synchronize(stream);
+  EXPECT_EQ(before.download()[0], 3) << "read too early";
+  EXPECT_EQ(after.download()[0], 7);
+}
+TEST_F(DependentLaunch, DoesInAGraphToo) {
+  dev::begin_capture(stream);
+  give_work(after.get());
+  const dev::graph_t graph = dev::end_capture(stream);
+  EXPECT_EQ(dev::num_nodes(graph), 2u);
+  dev::launch_graph(graph, stream);
+  dev::synchronize(stream);
+  dev::destroy_graph(graph);
+  EXPECT_EQ(before.download()[0], 3);
+  EXPECT_EQ(after.download()[0], 7);
+}
+TEST_F(DependentLaunch, MustWait) {
+  give_work(nullptr);
+  std::string said;
+  try {
+    dev::synchronize(stream);
+  } catch (const std::exception& error) {
+    said = error.what();
+  }
+  EXPECT_NE(said.find("ended without wait_for_prior_kernels"), std::string::npos) << said;
+  emulation::reset_device();
+}
+
 TEST(Emulator, RunsOnAfterAFailedLaunch) {
   dev::Buffer<int> out(96);
   EXPECT_REPORT("deadlock", mismatched_barriers, 1, 96, 0);

@@ -59,6 +59,37 @@ TEST_P(GemvRing, TakesWhatIsCopiedInWholeSixteens) {
   EXPECT_FALSE(fits_gemv_ring(args));
 }
 
+// Each starts before the kernel that makes its x has run: dependent launches, in a row.
+TEST_P(GemvRing, WaitsForWhatItMultiplies) {
+  constexpr int kSize = 512, kTokens = 2;
+  Random random(11);
+  WeightsUnderTest weight(GetParam(), kSize, kSize, random, 0.1f);
+  const dev::Buffer<bf16> x(random.normals<bf16>(kTokens * kSize));
+  const auto multiply = [&](const bf16* from, bf16* to, dev::stream_t stream) {
+    gemv_ring(LinearArgs<bf16, bf16>{.weight = weight.arrays(),
+                                     .x = from,
+                                     .x_stride = kSize,
+                                     .out = to,
+                                     .out_stride = kSize,
+                                     .num_tokens = kTokens},
+              workspace(), 3, stream);
+  };
+  const auto run = [&](dev::stream_t stream) {
+    dev::Buffer<bf16> first(kTokens * kSize), second(kTokens * kSize), third(kTokens * kSize);
+    multiply(x.get(), first.get(), stream);
+    multiply(first.get(), second.get(), stream);
+    multiply(second.get(), third.get(), stream);
+    dev::sync();
+    std::vector<float> values;
+    for (const bf16 value : download(third)) values.push_back(to_f32(value));
+    return values;
+  };
+  const std::vector<float> one_by_one = run({});
+  const dev::stream_t stream = dev::create_stream();
+  EXPECT_EQ(run(stream), one_by_one);
+  dev::destroy_stream(stream);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, GemvRing,
                          testing::Values(DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1),
                          [](const auto& type) { return std::string(name(type.param)); });

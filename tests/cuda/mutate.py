@@ -25,6 +25,7 @@ KINDS = {
     "copy wait": (r"dev::cp_async_wait<([^>]*)>\(\);", r"dev::cp_async_wait<(\1) + 1>();"),
     "mbarrier wait": (r"dev::mbarrier_wait_parity\([^;]*\);", ""),
     "mbarrier arrival": (r"(?:if \(\S+ == 0\) )?dev::mbarrier_arrive\([^;]*\);", ""),
+    "kernel wait": (r"dev::wait_for_prior_kernels\(\);", ""),
     "wgmma wait": (r"dev::wgmma_wait<([^>]*)>\(\);", r"dev::wgmma_wait<(\1) + 1>();"),
 }
 # The tests of each kernel: which source, and which of its tests.
@@ -46,6 +47,7 @@ SAMPLE = [
     ("gemv_ring.cuh", "mbarrier wait", 1),
     ("attention_prefill.cuh", "copy wait", 0),
     ("gemm_packed.cuh", "syncthreads", 0),
+    ("gemv_ring.cuh", "kernel wait", 0),
 ]
 
 

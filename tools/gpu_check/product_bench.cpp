@@ -1,8 +1,9 @@
 // product_bench: products of few tokens with stored weights, by each kernel that takes them, against memory's
 // bandwidth; and what a step does between products. Prints a JSON line for each measurement.
 //
-//   nvcc -std=c++20 -O3 -x cu -I . -gencode arch=compute_90a,code=sm_90a tools/gpu_check/product_bench.cpp
-//        kernels/cuda/runtime_cuda.cpp kernels/check.cpp -cudart static -o product_bench
+//   nvcc -std=c++20 -O3 --expt-relaxed-constexpr -x cu -I . -gencode arch=compute_90a,code=sm_90a
+//        tools/gpu_check/product_bench.cpp kernels/cuda/runtime_cuda.cpp kernels/check.cpp -cudart static
+//        -o product_bench
 //   product_bench [N K]     one matrix of N rows and K columns; without, those of an 8B and a 1B model
 //
 // A captured graph runs through as many copies of a matrix as exceed the L2 cache several times. Values are

@@ -108,6 +108,8 @@ struct BulkCopy {
   std::vector<Piece> pieces;
 };
 
+class PriorLaunch;
+
 /// Runs blocks of one launch, one at a time, on one OS thread.
 class Block {
  public:
@@ -164,6 +166,7 @@ class Block {
   Schedule policy = Schedule::kFifo;  // kRandom resolved for this block
   std::uint64_t epoch = 0;
   Stats stats;
+  PriorLaunch* prior = nullptr;  // what this one's grid was started before
 
  private:
   friend unsigned char* dynamic_shared();

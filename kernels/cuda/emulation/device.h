@@ -16,18 +16,28 @@
 
 #include "kernels/cuda/runtime.h"
 
+namespace redline::cuda::emulation {
+
+/// Work of a stream.
+struct Operation {
+  std::function<void()> run;
+  bool launches = false;  // a kernel
+};
+
+}  // namespace redline::cuda::emulation
+
 namespace redline::cuda::dev {
 
 /// What a capture recorded.
 struct Graph {
-  std::vector<std::function<void()>> nodes;
+  std::vector<emulation::Operation> nodes;
 };
 
 }  // namespace redline::cuda::dev
 
 /// Work in the order given. Operation i of a stream's life is done when `num_done` exceeds i.
 struct CUstream_st {
-  std::deque<std::function<void()>> pending;
+  std::deque<redline::cuda::emulation::Operation> pending;
   std::uint64_t num_given = 0;
   std::uint64_t num_done = 0;
   redline::cuda::dev::Graph* capture = nullptr;
@@ -63,7 +73,6 @@ class Allocations {
 
 class Device {
  public:
-  using Operation = std::function<void()>;
   using Lock = std::unique_lock<std::recursive_mutex>;
 
   static Device& get();
@@ -75,7 +84,7 @@ class Device {
   void check_not_capturing(const char* call) const;
 
   /// Gives a stream work, or records it where the stream captures. Null: does it.
-  void enqueue(CUstream_st* stream, const char* call, Operation operation);
+  void enqueue(CUstream_st* stream, const char* call, std::function<void()> run, bool launches = false);
   /// Runs a stream's work until `num_done` operations of its life are done; or one operation.
   void run_until(CUstream_st& stream, std::uint64_t num_done);
   void run_one(CUstream_st& stream);

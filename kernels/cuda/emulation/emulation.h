@@ -90,14 +90,22 @@ Stats& stats();
 
 /// Throws Error unless a Hopper device could launch this.
 void check_geometry(dim3 grid, dim3 block, std::size_t dynamic_shared_bytes);
-/// Runs `call(arguments)` for every thread of every block and returns when the grid has finished. Throws
-/// Error.
-void launch(void (*call)(void*), void* arguments, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes);
+/// Runs `call(arguments)` for every thread of every block and returns when the grid has finished.
+/// `dependent`: the race check takes the grids before, up to one that was not, to be still running until a
+/// thread waits. Throws Error.
+void launch(void (*call)(void*), void* arguments, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes,
+            bool dependent);
 
 /// A device lost to a failed kernel comes back; what its streams had not done yet is dropped.
 void reset_device();
-/// Does this on a stream: at once where `stream` is null.
-void submit(CUstream_st* stream, std::function<void()> run);
+/// Launches on a stream: at once where `stream` is null. `dependent`: `run` starts before the launch that the
+/// stream was given last, if that is still to be done.
+void submit(CUstream_st* stream, std::function<void()> run, bool dependent = false);
+/// Starts `dependent`, a launch, and does `prior` once one of its threads waits for it. Throws Error where
+/// none does. The race check, which follows one grid at a time, sees them in order.
+void launch_before(std::function<void()> prior, const std::function<void()>& dependent);
+/// What a thread of such a launch waits by.
+void wait_for_prior();
 
 // Collectives -----------------------------------------------------------------------------------------------
 

@@ -6,10 +6,12 @@
 #include <atomic>
 #include <bit>
 #include <cstdlib>
+#include <functional>
 #include <mutex>
 #include <numeric>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "kernels/cuda/emulation/block.h"
 #include "kernels/cuda/emulation/race.h"
@@ -18,7 +20,37 @@ namespace redline::cuda::emulation {
 
 thread_local constinit Block* running_block = nullptr;
 
+/// What a dependent launch was started before, done when it is first waited for: on an OS thread of its own,
+/// for the waiting one runs a block.
+class PriorLaunch {
+ public:
+  explicit PriorLaunch(std::function<void()> run) : run_(std::move(run)) {}
+  bool is_done() const { return is_done_; }
+  /// Why it failed; empty: it did not.
+  const std::string& wait() {
+    std::call_once(once_, [&] {
+      std::thread([&] {
+        try {
+          run_();
+        } catch (const std::exception& error) {
+          error_ = error.what();
+        }
+      }).join();
+      is_done_ = true;
+    });
+    return error_;
+  }
+
+ private:
+  std::function<void()> run_;
+  std::once_flag once_;
+  std::atomic<bool> is_done_{false};
+  std::string error_;
+};
+
 namespace {
+
+thread_local PriorLaunch* prior_of_next_launch = nullptr;
 
 std::string_view environment(const char* name) {
   const char* const value = std::getenv(name);
@@ -225,10 +257,12 @@ std::string Block::run(std::uint64_t block_index) {
   return error;
 }
 
-void launch(void (*call)(void*), void* arguments, dim3 grid, dim3 block, std::size_t dynamic_bytes) {
+void launch(void (*call)(void*), void* arguments, dim3 grid, dim3 block, std::size_t dynamic_bytes,
+            bool dependent) {
+  PriorLaunch* const prior = std::exchange(prior_of_next_launch, nullptr);
   check_geometry(grid, block, dynamic_bytes);
   const std::uint64_t num_blocks = std::uint64_t{grid.x} * grid.y * grid.z;
-  const race::Launch one_at_a_time;
+  const race::Launch one_at_a_time(dependent);
 
   std::atomic<std::uint64_t> next{0};
   std::atomic<bool> stop{false};
@@ -238,6 +272,7 @@ void launch(void (*call)(void*), void* arguments, dim3 grid, dim3 block, std::si
     std::unique_ptr<Block> worker = pool().take();
     running_block = worker.get();
     worker->configure(call, arguments, grid, block, dynamic_bytes);
+    worker->prior = prior;
     for (std::uint64_t i = next++; i < num_blocks && !stop; i = next++) {
       const std::string error = worker->run(order[i]);
       if (error.empty()) continue;
@@ -264,6 +299,26 @@ void launch(void (*call)(void*), void* arguments, dim3 grid, dim3 block, std::si
   run_blocks();
   for (std::thread& other : others) other.join();
   if (!first_error.empty()) throw Error(first_error);
+}
+
+void launch_before(std::function<void()> prior, const std::function<void()>& dependent) {
+  if (race::enabled) {
+    prior();
+    dependent();
+    return;
+  }
+  PriorLaunch launch(std::move(prior));
+  prior_of_next_launch = &launch;
+  dependent();
+  if (!launch.is_done()) throw Error("a dependent kernel ended without wait_for_prior_kernels");
+}
+
+void wait_for_prior() {
+  if (running_block == nullptr) return;
+  if (race::enabled) race::note_wait(running_block->current().index);
+  if (running_block->prior == nullptr) return;
+  const std::string& error = running_block->prior->wait();
+  if (!error.empty()) fail(text("the kernel before failed: ", error));
 }
 
 }  // namespace redline::cuda::emulation

@@ -59,6 +59,7 @@ struct Shadow {
   std::mutex registry;
   std::map<const unsigned char*, RegisteredBuffer> buffers;
   std::uint64_t launch = 0;
+  std::uint64_t first_unfinished = 0;  // of the launches before this one; this one: none
   std::unordered_map<const void*, std::vector<std::uint64_t>> atomic_users;  // blocks, by address
 
   Block* block = nullptr;
@@ -69,6 +70,7 @@ struct Shadow {
   std::size_t touched_bytes = 0;
   std::unordered_map<const void*, Channel> channels;
   std::unordered_set<std::uint64_t> acquired;  // blocks whose work an atomic has made visible to this one
+  std::vector<bool> has_waited;                // threads, for launches before this one
 
   std::size_t width() const { return static_cast<std::size_t>(num_threads) + 1; }
   Clock* clock(int thread) { return &clocks[static_cast<std::size_t>(thread) * width()]; }
@@ -158,14 +160,16 @@ void global_access(Shadow& s, RegisteredBuffer& buffer, int me, std::size_t offs
     if (users.empty() || users.back() != s.block_key) users.push_back(s.block_key);
   }
   const auto clashes = [&](std::uint64_t block, int other, Clock at) {
-    if (block >> 32 != s.launch) return false;
+    if (block >> 32 != s.launch)
+      return block >> 32 >= s.first_unfinished && !s.has_waited[static_cast<std::size_t>(me)];
     if (block != s.block_key) return !s.acquired.contains(block);
     return other != me && !s.before(other, at, now);
   };
   const auto race = [&](const char* kind, std::size_t at, std::uint64_t block, int other) {
     fail(text(kind, " race on global buffer '", buffer.name, "' byte ", at, ": ", name(me, s.num_threads),
               writes(access) ? " writes" : " reads", describe(place), ", unordered with block ",
-              static_cast<std::uint32_t>(block), " ", name(other, s.num_threads)));
+              static_cast<std::uint32_t>(block), block >> 32 == s.launch ? " " : " of a kernel before, ",
+              name(other, s.num_threads)));
   };
   for (std::size_t i = offset; i < offset + bytes; ++i) {
     GlobalCell& cell = buffer.cells[i];
@@ -198,11 +202,13 @@ void global_access(Shadow& s, RegisteredBuffer& buffer, int me, std::size_t offs
 
 }  // namespace
 
-Launch::Launch() {
+Launch::Launch(bool dependent) {
   if (!enabled) return;
-  shadow().one_launch.lock();
-  ++shadow().launch;
-  shadow().atomic_users.clear();
+  Shadow& s = shadow();
+  s.one_launch.lock();
+  ++s.launch;
+  if (!dependent) s.first_unfinished = s.launch;
+  s.atomic_users.clear();
 }
 
 Launch::~Launch() {
@@ -221,6 +227,13 @@ void begin_block(Block& block, std::uint64_t block_index) {
   s.touched_bytes = 0;
   s.channels.clear();
   s.acquired.clear();
+  s.has_waited.assign(s.width(), false);
+}
+
+void note_wait(int thread) {
+  Shadow& s = shadow();
+  s.has_waited[static_cast<std::size_t>(thread)] = true;
+  s.has_waited[static_cast<std::size_t>(s.num_threads)] = true;  // what it has copied from now on
 }
 
 void join_all(Block& block) {

@@ -29,13 +29,16 @@ enum class Access { kRead, kWrite, kAtomicRead, kAtomicWrite };
 /// Held while a grid runs: starts a new epoch for global memory, and keeps other launches away.
 class Launch {
  public:
-  Launch();
+  /// `dependent`: the grid before may still run, until a thread has noted that it waited.
+  explicit Launch(bool dependent);
   ~Launch();
   Launch(const Launch&) = delete;
   Launch& operator=(const Launch&) = delete;
 };
 void begin_block(Block& block, std::uint64_t block_index);
 
+/// What the grids before did is seen by the thread from here on.
+void note_wait(int thread);
 /// What all live threads of the block, or some lanes of a warp, did is seen by all of them from here on.
 void join_all(Block& block);
 void join_lanes(int warp, std::uint32_t mask);

@@ -1,6 +1,7 @@
 // The host's calls, emulated: streams, events, graphs.
 #include <chrono>
 #include <memory>
+#include <utility>
 
 #include "kernels/cuda/device_emulated.h"
 #include "kernels/cuda/emulation/block.h"
@@ -34,18 +35,18 @@ void Device::check_not_capturing(const char* call) const {
   }
 }
 
-void Device::enqueue(CUstream_st* stream, const char* call, Operation operation) {
+void Device::enqueue(CUstream_st* stream, const char* call, std::function<void()> run, bool launches) {
   if (!stream) {
     check_not_capturing(call);
-    operation();
+    run();
     return;
   }
   check_usable(call);
   if (stream->capture) {
-    stream->capture->nodes.push_back(std::move(operation));
+    stream->capture->nodes.push_back({std::move(run), launches});
     return;
   }
-  stream->pending.push_back(std::move(operation));
+  stream->pending.push_back({std::move(run), launches});
   ++stream->num_given;
   land_some(*stream);
 }
@@ -62,7 +63,7 @@ void Device::run_one(CUstream_st& stream) {
   stream.pending.pop_front();
   ++stream.num_done;
   try {
-    operation();
+    operation.run();
   } catch (const std::exception& error) {
     if (lost.empty()) lost = error.what();
     throw dev::DeviceError(lost, true);
@@ -88,10 +89,20 @@ void reset_device() {
   }
 }
 
-void submit(CUstream_st* stream, std::function<void()> run) {
+void submit(CUstream_st* stream, std::function<void()> run, bool dependent) {
   Device& device = Device::get();
   const auto lock = device.lock();
-  device.enqueue(stream, "launch", std::move(run));
+  Operation* last = nullptr;
+  if (dependent && stream && stream->capture) {
+    if (!stream->capture->nodes.empty()) last = &stream->capture->nodes.back();
+  } else if (dependent && stream && !stream->pending.empty()) {
+    last = &stream->pending.back();
+  }
+  if (last && last->launches) {
+    run = [prior = std::exchange(last->run, [] {}), run = std::move(run)] { launch_before(prior, run); };
+    last->launches = false;
+  }
+  device.enqueue(stream, "launch", std::move(run), true);
 }
 
 }  // namespace emulation
@@ -242,7 +253,7 @@ void abandon_capture(stream_t stream) noexcept {
 void launch_graph(graph_t graph, stream_t stream) {
   Device& device = Device::get();
   const auto lock = device.lock();
-  for (const Device::Operation& node : graph->nodes) device.enqueue(stream, "launch_graph", node);
+  for (const Operation& node : graph->nodes) device.enqueue(stream, "launch_graph", node.run, node.launches);
 }
 
 std::size_t num_nodes(graph_t graph) { return graph->nodes.size(); }

@@ -235,11 +235,13 @@ TEST(CudaModel, RunsOnPackedKTypesAsInDoublePrecision) {
     }
 }
 
-TEST(CudaModel, RunsOnSkinnyProductsOfWgmmaWhereAsked) {
+// Kernels that the environment asks for: right, and others than without it, as the order of sums tells.
+void expect_right_where_asked(const char* variable, const char* kernel, std::int64_t hidden_size,
+                              std::size_t num_tokens, std::int32_t chunk_tokens) {
   ModelConfig config = tiny_config();
-  config.hidden_size = 136;
+  config.hidden_size = hidden_size;
   config.ffn_size = 200;
-  const std::vector<std::int32_t> tokens = random_tokens(70, 5, config.vocab_size);
+  const std::vector<std::int32_t> tokens = random_tokens(num_tokens, 5, config.vocab_size);
   const auto logits = [&](std::unique_ptr<Ops> ops, DType kv_dtype) {
     LoadedModel model;
     model.config = config;
@@ -247,21 +249,29 @@ TEST(CudaModel, RunsOnSkinnyProductsOfWgmmaWhereAsked) {
     model.weights = std::make_unique<ModelWeights>(random_weights(config, DType::kBF16, *model.ops, 7));
     std::vector<float> all;
     for_each_logits(
-        model, tokens, {.kv_dtype = kv_dtype, .chunk_tokens = 35},
+        model, tokens, {.kv_dtype = kv_dtype, .chunk_tokens = chunk_tokens},
         [&](std::int64_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); });
     return all;
   };
   const std::vector<float> want = logits(make_reference_ops(), DType::kF32);
   const std::vector<float> plain = logits(make_cuda_ops({}), DType::kBF16);
-  ::setenv("REDLINE_CUDA_SKINNY", "wgmma", 1);
+  ::setenv(variable, kernel, 1);
   const std::vector<float> got = logits(make_cuda_ops({}), DType::kBF16);
-  ::unsetenv("REDLINE_CUDA_SKINNY");
+  ::unsetenv(variable);
   ASSERT_EQ(got.size(), want.size());
   double worst = 0;
   for (std::size_t i = 0; i < want.size(); ++i)
     worst = std::max(worst, std::abs(static_cast<double>(got[i]) - want[i]) / standard_deviation(want));
   EXPECT_LE(worst, 0.2);
-  EXPECT_NE(got, plain) << "the order of sums tells that it ran";
+  EXPECT_NE(got, plain);
+}
+
+TEST(CudaModel, RunsOnSkinnyProductsOfWgmmaWhereAsked) {
+  expect_right_where_asked("REDLINE_CUDA_SKINNY", "wgmma", 136, 70, 35);
+}
+
+TEST(CudaModel, StreamsWeightsThroughTheRingWhereAsked) {
+  expect_right_where_asked("REDLINE_CUDA_GEMV", "ring", 1096, 5, 1);
 }
 
 TEST(CudaModel, TheModelsAreOfEveryArchitectureThatLoads) {
