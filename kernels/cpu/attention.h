@@ -71,6 +71,6 @@ struct AttentionKernels {
   void (*finish)(const AttentionTile& tile, float* states, int count);
 };
 
-extern const AttentionKernels kAttentionPortable, kAttentionAvx2, kAttentionAvx512;
+extern const AttentionKernels kAttentionPortable, kAttentionAvx2, kAttentionAvx512, kAttentionAvx512Amx;
 
 }  // namespace redline::cpu

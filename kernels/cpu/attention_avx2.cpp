@@ -4,7 +4,7 @@
 
 namespace redline::cpu {
 
-const AttentionKernels kAttentionAvx2 = {Attention<Lanes>::attend_segments, Attention<Lanes>::finish};
+const AttentionKernels kAttentionAvx2 = attention_kernels<Lanes>();
 
 }  // namespace redline::cpu
 #endif

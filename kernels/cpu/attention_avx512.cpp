@@ -4,7 +4,7 @@
 
 namespace redline::cpu {
 
-const AttentionKernels kAttentionAvx512 = {Attention<Lanes>::attend_segments, Attention<Lanes>::finish};
+const AttentionKernels kAttentionAvx512 = attention_kernels<Lanes>();
 
 }  // namespace redline::cpu
 #endif

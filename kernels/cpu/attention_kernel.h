@@ -9,6 +9,8 @@
 // whatever R and P, so a row's result does not depend on the rows beside it: a
 // chunk of a prompt and single tokens give the same bits.
 //
+// Where the processor has tiles, those compute both products (attention_tiles.h).
+//
 // Keys past a row's own position get a weight of exactly 0; past the tile's
 // last position nothing of V is read, and what lies in K's unused slots is
 // replaced before use, so stale memory may hold NaN.
@@ -21,12 +23,13 @@
 #include <type_traits>
 #include <utility>
 
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_tiles.h"
 #include "kernels/cpu/lanes_math.h"
 
 namespace redline::cpu {
 
-template <class L>
+/// L: sixteen f32 lanes. Tiles: AMX's registers for a bf16 cache, or void.
+template <class L, class Tiles = void>
 class Attention {
  public:
   static void attend_segments(const AttentionTile& tile, int first, int last, float* scratch, float* state) {
@@ -35,6 +38,16 @@ class Attention {
     float* segment_state = weights + kStateFloats;
     float* wide = segment_state + kStateFloats;
     load_queries(tile, q);
+    if constexpr (kHasTiles)
+      if (in_tiles(tile)) {
+        SplitRows<L> rows;
+        for (int segment = first; segment < last; ++segment) {
+          float* into = segment == first ? state : segment_state;
+          Segment<DType::kBF16>(tile, segment, wide).attend_in_tiles(q, rows, weights, into);
+          if (segment > first) merge(tile, state, segment_state);
+        }
+        return Tiles::release();
+      }
     for (int segment = first; segment < last; ++segment) {
       float* into = segment == first ? state : segment_state;
       if (tile.kv.dtype == DType::kBF16)
@@ -59,6 +72,10 @@ class Attention {
   }
 
  private:
+  static constexpr bool kHasTiles = !std::is_void_v<Tiles>;
+  static bool in_tiles(const AttentionTile& tile) {
+    return tile.kv.dtype == DType::kBF16 && tile.kv.head_dim % 32 == 0;
+  }
   static int num_rows(const AttentionTile& tile) { return tile.num_tokens * tile.num_heads; }
   static constexpr int smaller(int a, int b) { return a < b ? a : b; }
 
@@ -136,8 +153,58 @@ class Attention {
       }
     }
 
+    void attend_in_tiles(const float* q, SplitRows<L>& rows, float* weights, float* state) const {
+      using Products = TileProducts<L, Tiles>;
+      const int dim = tile_.kv.head_dim, panels = num_panels() - first_panel_, first = 16 * first_panel_;
+      if (panels <= 0) return softmax_all(weights, state);
+      rows.fill(q, num_rows_, dim, 32);
+      const std::int64_t k_stride = 4 * tile_.kv.block_size, v_stride = 4 * dim;
+      Products::multiply(
+          rows, panels, k_stride,
+          [&](int panel, int step) {
+            panel += first_panel_;
+            const std::int64_t skipped = step * 16 * k_stride;
+            touch(k_[smaller(panel + kPanelsAhead, num_panels_ahead_ - 1)] + skipped, k_stride);
+            touch(v_[panel] + step * 1024, 64);
+            return k_[panel] + skipped;
+          },
+          weights + first);
+      softmax_all(weights, state);
+      rows.fill(weights + first, num_rows_, 16 * panels, 16);
+      // The last tokens' V as far as it was written, then zeros.
+      const std::byte* last = v_[num_panels() - 1];
+      if (num_keys_ % 16 != 0) last = copy_values(last, num_keys_ % 16);
+      Products::multiply(
+          rows, dim / 16, v_stride,
+          [&](int panel, int step) {
+            return (step + 1 < panels ? v_[first_panel_ + step] : last) + 64 * panel;
+          },
+          state);
+    }
+
    private:
     static constexpr int kPanelsAhead = 4;
+
+    static void touch(const std::byte* p, std::int64_t stride) {
+      for (int i = 0; i < 16; ++i) L::prefetch(p + i * stride);
+    }
+    void softmax_all(float* weights, float* state) const {
+      for (int row = 0; row < num_rows_; ++row)
+        softmax(weights + row * kScratchStride, 16 * first_panel_, num_hidden(row), num_visible(row),
+                16 * num_panels(), state + row * kScratchStride);
+    }
+    // 16 tokens of V, of which `count` exist, with zeros for the others.
+    const std::byte* copy_values(const std::byte* from, int count) const {
+      const int dim = tile_.kv.head_dim;
+      auto* to = reinterpret_cast<std::byte*>(wide_);
+      __builtin_memset(to, 0, static_cast<std::size_t>(32 * dim));
+      for (int pair = 0; pair < (count + 1) / 2; ++pair)
+        for (int i = 0; i < dim; ++i)
+          __builtin_memcpy(to + 4 * (pair * dim + i), from + 4 * (pair * dim + i),
+                           2 * pair + 1 < count ? 4 : 2);
+      return to;
+    }
+
     template <int N>
     using Constant = std::integral_constant<int, N>;
 
@@ -424,5 +491,10 @@ class Attention {
     const std::byte* v_[kSegmentTokens / 16 + kPanelsAhead];
   };
 };
+
+template <class L, class Tiles = void>
+constexpr AttentionKernels attention_kernels() {
+  return {Attention<L, Tiles>::attend_segments, Attention<L, Tiles>::finish};
+}
 
 }  // namespace redline::cpu

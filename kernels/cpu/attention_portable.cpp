@@ -3,6 +3,6 @@
 
 namespace redline::cpu {
 
-const AttentionKernels kAttentionPortable = {Attention<Lanes>::attend_segments, Attention<Lanes>::finish};
+const AttentionKernels kAttentionPortable = attention_kernels<Lanes>();
 
 }  // namespace redline::cpu

@@ -69,7 +69,7 @@ constexpr KernelTable kAvx512Bf16 = with_matrices(
 // Sapphire Rapids on.
 constexpr KernelTable kAvx512Amx = with_matrices(
     {.isa = "avx512_amx",
-     .attention = &kAttentionAvx512,
+     .attention = &kAttentionAvx512Amx,
      .elementwise = &kElementwiseAvx512,
      .ceilings = {{&kFp32LoopAvx512, &kBF16LoopAvx512Amx, &kInt16LoopAvx512Vnni, &kInt8LoopAvx512Amx},
                   read_loop_avx512}},

@@ -34,11 +34,15 @@ struct Lanes {
         _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), is_odd), 16);
     const __m512i quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
     const __mmask16 is_nan = _mm512_cmp_ps_mask(lanes, lanes, _CMP_UNORD_Q);
-    const __m512i halves = _mm512_mask_blend_epi32(is_nan, nearest, quiet);
-    // Packing works within 128-bit halves: the permutation puts the quarters in order.
-    const __m256i packed =
-        _mm256_packus_epi32(_mm512_castsi512_si256(halves), _mm512_extracti64x4_epi64(halves, 1));
-    _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
+    store_low_halves(_mm512_mask_blend_epi32(is_nan, nearest, quiet), p);
+  }
+  // As two of bf16: the upper half of the bits, and what that lacks, rounded. NaN stays NaN in one of them.
+  void store_split(void* upper, void* lower) const {
+    const __m512i bits = _mm512_castps_si512(lanes);
+    const __m512i high = _mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
+    const __m512i rest = _mm512_castps_si512(_mm512_sub_ps(lanes, _mm512_castsi512_ps(high)));
+    store_low_halves(_mm512_srli_epi32(high, 16), upper);
+    store_low_halves(_mm512_srli_epi32(_mm512_add_epi32(rest, _mm512_set1_epi32(0x8000)), 16), lower);
   }
 
   static Lanes load_int8(const void* p) {
@@ -90,6 +94,13 @@ struct Lanes {
   static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
  private:
+  // The low 16 bits of each lane, whose upper ones are 0.
+  static void store_low_halves(__m512i halves, void* p) {
+    // Packing works within 128-bit halves: the permutation puts the quarters in order.
+    const __m256i packed =
+        _mm256_packus_epi32(_mm512_castsi512_si256(halves), _mm512_extracti64x4_epi64(halves, 1));
+    _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
+  }
   static __mmask16 mask(int count) {
     return static_cast<__mmask16>(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1);
   }

@@ -10,7 +10,7 @@ extern const MatrixKernel kQuantizedAvx2VnniEmulated[kNumQuantizedTypes];
 extern const MatrixKernel kFloatAvx512Emulated[kNumFloatTypes], kBF16Avx512Bf16Emulated,
     kQuantizedAvx512VnniEmulated[kNumQuantizedTypes];
 extern const MatrixKernel kBF16AmxEmulated, kQuantizedAmxEmulated[kNumQuantizedTypes];
-extern const AttentionKernels kAttentionAvx512Emulated;
+extern const AttentionKernels kAttentionAvx512Emulated, kAttentionAmxEmulated;
 extern const ElementwiseKernels kElementwiseAvx512Emulated;
 
 namespace {
@@ -33,7 +33,7 @@ constexpr KernelTable kAvx512Bf16 =
                    .ceilings = {}},
                   kFloatAvx512Emulated, &kBF16Avx512Bf16Emulated, kQuantizedAvx512VnniEmulated);
 constexpr KernelTable kAmx = with_matrices({.isa = "avx512_amx_emulated",
-                                            .attention = &kAttentionAvx512Emulated,
+                                            .attention = &kAttentionAmxEmulated,
                                             .elementwise = &kElementwiseAvx512Emulated,
                                             .ceilings = {}},
                                            kFloatAvx512Emulated, &kBF16AmxEmulated, kQuantizedAmxEmulated);
