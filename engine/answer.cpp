@@ -4,10 +4,8 @@
 
 namespace redline {
 
-StopMatcher::StopMatcher(std::vector<std::string> stops, bool include_stop)
-    : stops_(std::move(stops)), include_stop_(include_stop) {
-  std::erase(stops_, std::string());
-}
+StopMatcher::StopMatcher(const std::vector<std::string>& stops, bool include_stop)
+    : stops_(stops), include_stop_(include_stop) {}
 
 std::string StopMatcher::add(const std::string& text) {
   if (!matched_.empty()) return {};
@@ -33,16 +31,18 @@ std::string StopMatcher::add(const std::string& text) {
 
 std::string StopMatcher::flush() { return std::exchange(held_, {}); }
 
-Answer::Answer(const Request& request, std::int32_t index, std::int32_t max_tokens,
-               const Tokenizer* tokenizer, std::span<const std::int32_t> end_tokens)
-    : params_(request.sampling),
+Answer::Answer(const std::shared_ptr<const SharedSampling>& sampling, std::shared_ptr<Constraint> constraint,
+               std::int32_t index, std::int32_t max_tokens, const Tokenizer* tokenizer,
+               std::span<const std::int32_t> end_tokens)
+    : sampling_(sampling),
+      params_(sampling->params),
       index_(index),
       max_tokens_(max_tokens),
       end_tokens_(end_tokens.begin(), end_tokens.end()),
-      sampler_(request.sampling, index, request.prompt, end_tokens),
-      stops_(request.sampling.stop, request.sampling.include_stop_in_output) {
+      sampler_(sampling, index, end_tokens),
+      stops_(params_.stop, params_.include_stop_in_output) {
   if (params_.max_tokens >= 0) max_tokens_ = std::min(max_tokens_, params_.max_tokens);
-  if (request.constraint) matcher_.emplace(request.constraint);
+  if (constraint) matcher_.emplace(std::move(constraint));
   if (tokenizer)
     detokenizer_.emplace(*tokenizer, params_.skip_special_tokens, Detokenizer::Begins::kContinuation,
                          params_.shown_special_tokens);

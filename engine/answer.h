@@ -2,6 +2,7 @@
 #pragma once
 
 #include <future>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,7 +19,8 @@ namespace redline {
 /// Holds text back while it may still become one of the stop strings.
 class StopMatcher {
  public:
-  StopMatcher(std::vector<std::string> stops, bool include_stop);
+  /// Keeps a reference to `stops`.
+  StopMatcher(const std::vector<std::string>& stops, bool include_stop);
 
   /// Appends `text`; returns what can be shown now. After a match, everything up to it (and it, with
   /// include_stop).
@@ -29,16 +31,23 @@ class StopMatcher {
   const std::string& matched() const { return matched_; }
 
  private:
-  std::vector<std::string> stops_;
+  const std::vector<std::string>& stops_;
   bool include_stop_;
   std::string held_, matched_;
 };
 
 class Answer {
  public:
-  /// `tokenizer` may be null: then there is no text. `max_tokens` is what the context leaves at most.
-  Answer(const Request& request, std::int32_t index, std::int32_t max_tokens, const Tokenizer* tokenizer,
+  /// `tokenizer` may be null: then there is no text; `constraint` too. `max_tokens` is what the context
+  /// leaves at most.
+  Answer(const std::shared_ptr<const SharedSampling>& sampling, std::shared_ptr<Constraint> constraint,
+         std::int32_t index, std::int32_t max_tokens, const Tokenizer* tokenizer,
          std::span<const std::int32_t> end_tokens);
+  /// An answer alone.
+  Answer(const Request& request, std::int32_t index, std::int32_t max_tokens, const Tokenizer* tokenizer,
+         std::span<const std::int32_t> end_tokens)
+      : Answer(std::make_shared<SharedSampling>(request.sampling, request.prompt), request.constraint, index,
+               max_tokens, tokenizer, end_tokens) {}
 
   /// Has `worker` find out which tokens may come next, for step() to wait for; nothing where all may.
   void look_ahead(MaskWorker& worker);
@@ -61,7 +70,8 @@ class Answer {
   bool is_end_token(std::int32_t token) const;
   FinishReason reason_to_end(std::int32_t token) const;
 
-  SamplingParams params_;
+  std::shared_ptr<const SharedSampling> sampling_;
+  const SamplingParams& params_;
   std::int32_t index_, max_tokens_;
   std::vector<std::int32_t> end_tokens_;
   Sampler sampler_;

@@ -237,9 +237,12 @@ void EngineCore::begin(Inbox::Submission submission) {
   job->num_prompt_logprobs = request.sampling.num_prompt_logprobs;
   if (energy_.is_on()) job->energy = std::make_shared<EnergyShare>();
   job->finished.resize(static_cast<std::size_t>(request.n));
+  std::erase(request.sampling.stop, std::string());
+  const auto sampling = std::make_shared<const SharedSampling>(std::move(request.sampling), request.prompt);
+  job->answers.reserve(static_cast<std::size_t>(request.n));
   for (std::int32_t i = 0; i < request.n; ++i)
-    job->answers.emplace_back(request, i, static_cast<std::int32_t>(num_new), model_.tokenizer.get(),
-                              model_.end_tokens);
+    job->answers.emplace_back(sampling, request.constraint, i, static_cast<std::int32_t>(num_new),
+                              model_.tokenizer.get(), model_.end_tokens);
   for (Answer& answer : job->answers) answer.look_ahead(masks_);
   SequenceSpec spec;
   spec.id = job->usage.id = next_sequence_++;

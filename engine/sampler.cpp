@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "engine/constraint/constraint.h"
 #include "engine/draw.h"
@@ -86,13 +87,30 @@ std::optional<std::string> invalid_sampling(const SamplingParams& p, std::int64_
   return std::nullopt;
 }
 
-Sampler::Sampler(const SamplingParams& params, std::int32_t answer_index,
-                 std::span<const std::int32_t> prompt, std::span<const std::int32_t> end_tokens)
-    : params_(params),
+SharedSampling::SharedSampling(SamplingParams with, std::span<const std::int32_t> prompt)
+    : params(std::move(with)) {
+  if (params.repetition_penalty == 1.0f) return;
+  prompt_tokens.assign(prompt.begin(), prompt.end());
+  std::ranges::sort(prompt_tokens);
+  const auto repeated = std::ranges::unique(prompt_tokens);
+  prompt_tokens.erase(repeated.begin(), repeated.end());
+  prompt_tokens.shrink_to_fit();
+}
+
+Sampler::Sampler(std::shared_ptr<const SharedSampling> shared, std::int32_t answer_index,
+                 std::span<const std::int32_t> end_tokens)
+    : shared_(std::move(shared)),
+      params_(shared_->params),
       end_tokens_(end_tokens.begin(), end_tokens.end()),
-      stream_(mix(params.seed + 0x9e3779b97f4a7c15u) ^ mix(static_cast<std::uint64_t>(answer_index))) {
-  if (params_.repetition_penalty != 1.0f)
-    for (const std::int32_t token : prompt) seen_[token] = true;
+      stream_(mix(params_.seed + 0x9e3779b97f4a7c15u) ^ mix(static_cast<std::uint64_t>(answer_index))) {}
+
+// What repetition_penalty counts, each token once.
+std::vector<std::int32_t> Sampler::seen() const {
+  if (params_.repetition_penalty == 1.0f) return {};
+  std::vector<std::int32_t> tokens = shared_->prompt_tokens;
+  for (const auto& [token, times] : generated_)
+    if (!std::ranges::binary_search(shared_->prompt_tokens, token)) tokens.push_back(token);
+  return tokens;
 }
 
 // What may not be chosen now, whatever its logit: tokens that end, before min_tokens, and those that would
@@ -120,7 +138,7 @@ std::span<const std::uint64_t> Sampler::allowed() const {
 
 void Sampler::penalize(std::span<float> logits) const {
   for (const auto& [token, bias] : params_.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
-  for (const auto& [token, unused] : seen_) {
+  for (const std::int32_t token : seen()) {
     float& x = logits[static_cast<std::size_t>(token)];
     x = x > 0 ? x / params_.repetition_penalty : x * params_.repetition_penalty;
   }
@@ -171,7 +189,6 @@ Sampler::Choice Sampler::sample(std::span<float> logits, const TokenMask* allowe
 
 void Sampler::note(std::int32_t token) {
   generated_[token] += 1;
-  if (params_.repetition_penalty != 1.0f) seen_[token] = true;
   if (params_.token_rules && !params_.token_rules->bad_sequences.empty()) tokens_.push_back(token);
   num_generated_ += 1;
 }
@@ -180,7 +197,7 @@ void Sampler::note(std::int32_t token) {
 std::vector<LogitEdit> Sampler::edits(std::size_t vocab_size) const {
   std::unordered_map<std::int32_t, LogitEdit> edits;
   for (const auto& [token, bias] : params_.logit_bias) edits[token].bias += bias;
-  for (const auto& [token, unused] : seen_) edits[token].repetition_penalty = params_.repetition_penalty;
+  for (const std::int32_t token : seen()) edits[token].repetition_penalty = params_.repetition_penalty;
   if (params_.presence_penalty != 0 || params_.frequency_penalty != 0)
     for (const auto& [token, times] : generated_)
       edits[token].subtract =

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,14 +19,26 @@ class TokenMask;
 /// The field of `params` that is out of range, with its value and limits; nothing when all is well.
 std::optional<std::string> invalid_sampling(const SamplingParams& params, std::int64_t vocab_size);
 
+/// What the samplers of a request's answers share: there may be thousands.
+struct SharedSampling {
+  /// `prompt` is what repetition_penalty counts besides generated tokens.
+  SharedSampling(SamplingParams params, std::span<const std::int32_t> prompt);
+
+  const SamplingParams params;
+  std::vector<std::int32_t> prompt_tokens;  // each once, ascending; only with repetition_penalty
+};
+
 /// One answer's sampler. The token chosen at step k of answer i is a function of the logits, the parameters,
 /// the tokens so far, and (seed, i, k): never of what runs beside it.
 class Sampler {
  public:
-  /// `prompt` is what repetition_penalty counts besides generated tokens. `end_tokens` cannot be chosen
-  /// before min_tokens.
-  Sampler(const SamplingParams& params, std::int32_t answer_index, std::span<const std::int32_t> prompt,
+  /// `end_tokens` cannot be chosen before min_tokens.
+  Sampler(std::shared_ptr<const SharedSampling> shared, std::int32_t answer_index,
           std::span<const std::int32_t> end_tokens);
+  /// An answer alone.
+  Sampler(const SamplingParams& params, std::int32_t answer_index, std::span<const std::int32_t> prompt,
+          std::span<const std::int32_t> end_tokens)
+      : Sampler(std::make_shared<SharedSampling>(params, prompt), answer_index, end_tokens) {}
 
   struct Choice {
     std::int32_t token = -1;  // -1: the logits hold NaN or infinity, or nothing is left to choose
@@ -53,11 +66,13 @@ class Sampler {
   /// As TokenRules::allowed.
   std::span<const std::uint64_t> allowed() const;
 
-  SamplingParams params_;
+  std::vector<std::int32_t> seen() const;
+
+  std::shared_ptr<const SharedSampling> shared_;
+  const SamplingParams& params_;
   std::vector<std::int32_t> end_tokens_;
   std::vector<std::int32_t> tokens_;                          // generated; only with bad sequences
   std::unordered_map<std::int32_t, std::int32_t> generated_;  // token -> times
-  std::unordered_map<std::int32_t, bool> seen_;  // prompt or generated; only with repetition_penalty
   std::uint64_t stream_ = 0;
   std::uint64_t num_generated_ = 0;
 };

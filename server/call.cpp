@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::int64_t kMaxAnswers = 128, kMaxPrompts = 128, kMaxLogprobs = 20;
 constexpr double kMaxPenalty = 1000;
+constexpr std::size_t kLongestStop = 4096;  // each of thousands of answers may hold back so much
 
 const Tokenizer& tokenizer_of(const ServedModel& served) {
   if (!served.model->tokenizer)
@@ -94,6 +95,8 @@ SamplingParams read_sampling(const Fields& fields, const ServedModel& served, st
     params.stop_token_ids.push_back(static_cast<std::int32_t>(id));
   params.stop = fields.texts("stop", 16);
   std::erase(params.stop, "");
+  if (std::ranges::any_of(params.stop, [](const std::string& stop) { return stop.size() > kLongestStop; }))
+    fields.fail("stop", "strings of at most " + std::to_string(kLongestStop) + " bytes");
   params.include_stop_in_output = fields.boolean("include_stop_str_in_output").value_or(false);
   params.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   return params;

@@ -10,7 +10,8 @@ namespace redline {
 namespace {
 
 TEST(StopMatcher, HoldsBackOnlyWhatMayBecomeAStop) {
-  StopMatcher stops({"###", "end."}, false);
+  const std::vector<std::string> texts = {"###", "end."};
+  StopMatcher stops(texts, false);
   EXPECT_EQ(stops.add("one #"), "one ");
   EXPECT_EQ(stops.add("# two"), "## two");
   EXPECT_EQ(stops.add(" en"), " ");
@@ -21,8 +22,9 @@ TEST(StopMatcher, HoldsBackOnlyWhatMayBecomeAStop) {
 
 TEST(StopMatcher, EndsBeforeTheFirstMatchHoweverTheTextArrives) {
   const std::string text = "alpha beta STOP gamma";
+  const std::vector<std::string> texts = {"gamma", "STOP"};
   for (std::size_t piece = 1; piece < text.size(); ++piece) {
-    StopMatcher stops({"gamma", "STOP"}, false), including({"gamma", "STOP"}, true);
+    StopMatcher stops(texts, false), including(texts, true);
     std::string shown, shown_including;
     for (std::size_t i = 0; i < text.size(); i += piece) {
       shown += stops.add(text.substr(i, piece));
@@ -35,7 +37,8 @@ TEST(StopMatcher, EndsBeforeTheFirstMatchHoweverTheTextArrives) {
 }
 
 TEST(StopMatcher, OverlappingBeginningsAreNotLost) {
-  StopMatcher stops({"aab"}, false);
+  const std::vector<std::string> texts = {"aab"};
+  StopMatcher stops(texts, false);
   std::string shown;
   for (const char* piece : {"aa", "a", "ab!"}) shown += stops.add(piece);
   EXPECT_EQ(shown, "aa");

@@ -176,6 +176,16 @@ class Memory(unittest.TestCase):
             self.assertLess(status_of(SERVER, "VmHWM") - before, 100 * size, name)
 
 
+    def test_a_thousand_answers_share_what_they_were_asked(self):
+        many = {"prompt": ["a"] * 8, "n": 128, "max_tokens": 2, "temperature": 0}
+        whole = SERVER.post("/v1/completions", many)  # takes its blocks of the cache
+        for name, more in {"stop": {"stop": [chr(97 + i) * 4000 for i in range(16)]}, "bad_words": {"bad_words": ["xyzw " * 60] * 1000},
+                           "logit_bias": {"logit_bias": {str(i): 1e-6 for i in range(1024)}}, "allowed_token_ids": {"allowed_token_ids": list(range(49152))}}.items():
+            before, size = status_of(SERVER, "VmHWM"), len(json.dumps(dict(many, **more)))
+            self.assertEqual([c["text"] for c in SERVER.post("/v1/completions", dict(many, **more))["choices"]], [c["text"] for c in whole["choices"]], name)
+            self.assertLess(status_of(SERVER, "VmHWM") - before, 100 * size + (8 << 20), name)
+
+
 class FullDisk(SmallModel):
     """Files that cannot grow: EFBIG instead of ENOSPC, and nothing to mount."""
     flags = ("--ledger", "{}/ledger.db")

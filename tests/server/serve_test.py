@@ -192,7 +192,7 @@ class Errors(unittest.TestCase):
         for field, values in {
             "max_tokens": [0, -1, 10**18, 10**19, 1.5, "8", True], "temperature": [-0.1, 1e308, "1", []], "top_p": [0, 1.1, -1],
             "top_k": [-2, 2**31, 0.5], "min_p": [-1, 2], "n": [0, 129, 10**12], "presence_penalty": [1e308, "x"],
-            "frequency_penalty": [-1e9], "repetition_penalty": [0, -1], "seed": [1.5, "a", 2**64], "stop": [5, [1], ["a"] * 17],
+            "frequency_penalty": [-1e9], "repetition_penalty": [0, -1], "seed": [1.5, "a", 2**64], "stop": [5, [1], ["a"] * 17, "a" * 4097],
             "logit_bias": [[], {"x": 1}, {"-1": 1}, {"99999999": 1}, {"1": 1e308}], "stream": [1, "yes"], "stop_token_ids": [[-1], "a"],
             "min_tokens": [-1], "logprobs": [21, -1], "prompt": [5, {}, [], [[]], [[-1]], [10**9], [""] * 200], "best_of": [5],
             "prompt_logprobs": [-1, 21, True], "allowed_token_ids": [[], [-1], [10**9], ["a"], 5], "bad_words": [[""], ["  "], [5], ["a"] * 1025],
