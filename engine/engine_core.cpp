@@ -1,5 +1,7 @@
 #include "engine/engine_core.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <stdexcept>
 #include <utility>
@@ -142,6 +144,7 @@ std::int64_t EngineCore::max_context(const std::string& tenant) const {
 }
 
 void EngineCore::run() {
+  pthread_setname_np(pthread_self(), "engine");  // for debuggers, and whoever dumps stacks
   try {
     for (;;) {
       {

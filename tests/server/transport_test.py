@@ -273,7 +273,9 @@ class Ends(unittest.TestCase):
         self.assertIn(b"engine_frozen", rest)
         self.assertNotIn(b"[DONE]", rest)
         self.assertEqual(server.process.wait(WAIT), 1)
-        self.assertIn("makes no progress", server.process.stderr.read())
+        said = server.process.stderr.read()
+        self.assertIn("makes no progress", said)
+        self.assertRegex(said, r"thread \d+ \(engine\)\n(.*\[0x[0-9a-f]+\]\n){4}", "its stack")
         server.process.stderr.close()
 
     def test_running_out_of_descriptors_passes(self):

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tools/redline/command.h"
+#include "tools/redline/stacks.h"
 
 namespace redline {
 namespace {
@@ -51,6 +52,7 @@ void Watchdog::run() {
     if (stats.failure.empty() && (patience_.count() == 0 || waited < patience_)) continue;
     dump(stats, std::chrono::duration<double>(waited).count());
     give_up_();
+    if (stats.failure.empty()) dump_stacks();
     std::this_thread::sleep_for(kGrace);
     std::_Exit(kExitError);  // the engine's thread cannot be joined
   }

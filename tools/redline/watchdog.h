@@ -15,8 +15,9 @@ namespace redline {
 class Watchdog {
  public:
   /// Once the engine has had work for `patience` without a step, or has failed: writes its state to standard
-  /// error, calls `give_up`, and after a grace of five seconds, in which clients are told, ends the program
-  /// with status 1. `patience` 0: only a failure counts. Keeps a reference to `engine`.
+  /// error, calls `give_up`, writes all threads' stacks where it has not failed, and after a grace of five
+  /// seconds, in which clients are told, ends the program with status 1. `patience` 0: only a failure counts.
+  /// Keeps a reference to `engine`.
   Watchdog(const Engine& engine, std::chrono::seconds patience, std::function<void()> give_up);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;

@@ -127,6 +127,45 @@ TEST_P(CudaModelTest, GeneratesTransformersGreedyTokensInF32) {
   }
 }
 
+// Tokens and logprobs of `num_sequences` that decode together from some point on.
+std::vector<std::pair<std::int32_t, float>> decode_together(std::int32_t num_sequences, bool graphs) {
+  const auto model = std::make_shared<LoadedModel>();
+  model->config = tiny_config();
+  CudaOptions cuda;
+  cuda.graphs = graphs;
+  model->ops = make_cuda_ops(cuda);
+  model->weights =
+      std::make_unique<ModelWeights>(random_weights(model->config, DType::kBF16, *model->ops, 7));
+  EngineOptions options;
+  options.max_context = 64;
+  Engine engine(model, options);
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (std::int32_t i = 0; i < num_sequences; ++i) {
+    Request request;
+    request.prompt = random_tokens(3 + i % 5, static_cast<std::uint32_t>(i), model->config.vocab_size);
+    request.sampling.max_tokens = 6;
+    request.sampling.num_logprobs = 0;
+    streams.push_back(engine.submit(request));
+  }
+  std::vector<std::pair<std::int32_t, float>> tokens;
+  for (const auto& stream : streams)
+    while (const auto event = stream->next()) {
+      EXPECT_EQ(event->error, "");
+      for (const auto& token : event->logprobs) tokens.emplace_back(token[0].token, token[0].logprob);
+    }
+  return tokens;
+}
+
+TEST(CudaModel, PaddedStepsThatAreReplayedAreThoseWithoutPaddingBitForBit) {
+  for (const std::int32_t size : {1, 2, 4, 8, 16})
+    for (const std::int32_t num_sequences : {size - 1, size, size + 1}) {
+      if (num_sequences < 1) continue;
+      const auto eager = decode_together(num_sequences, false);
+      EXPECT_EQ(eager.size(), static_cast<std::size_t>(6 * num_sequences));
+      EXPECT_EQ(decode_together(num_sequences, true), eager) << num_sequences << " sequences";
+    }
+}
+
 TEST(CudaModel, TellsAPromptsLogprobsWithoutItsLogits) {
   const auto model = std::make_shared<LoadedModel>();
   model->config = tiny_config();
