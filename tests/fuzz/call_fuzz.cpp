@@ -83,13 +83,20 @@ void check_sampling(const SamplingParams& params, std::int64_t vocab_size) {
   check(params.repetition_penalty > 0 && params.repetition_penalty <= 1000, "repetition_penalty");
   check(within(params.presence_penalty, -1000, 1000) && within(params.frequency_penalty, -1000, 1000),
         "penalties");
-  check(params.max_tokens == -1 || params.max_tokens >= 1, "max_tokens");
+  check(params.max_tokens >= -1, "max_tokens");
   check(params.min_tokens >= 0, "min_tokens");
   check(params.num_logprobs >= -1 && params.num_logprobs <= 20, "logprobs");
+  check(params.num_prompt_logprobs >= -1 && params.num_prompt_logprobs <= 20, "prompt_logprobs");
   check(params.stop.size() <= 16 && !std::ranges::count(params.stop, ""), "stop");
   check(params.logit_bias.size() <= 1024 && params.stop_token_ids.size() <= 256, "numbers of tokens");
   for (const auto& [token, bias] : params.logit_bias)
     check(token >= 0 && token < vocab_size && within(bias, -100, 100), "logit_bias");
+  if (params.token_rules) {
+    check(params.token_rules->allowed.size() <= static_cast<std::size_t>(vocab_size + 63) / 64, "allowed");
+    for (const auto& bad : params.token_rules->bad_sequences)
+      check(!bad.empty() && std::ranges::all_of(bad, [&](auto id) { return id >= 0 && id < vocab_size; }),
+            "bad_words");
+  }
   for (const auto token : params.stop_token_ids) check(token >= 0 && token < vocab_size, "stop_token_ids");
 }
 
@@ -99,6 +106,7 @@ void check_call(const Call& call, bool chat, const ServedModel& served) {
         "the number of prompts");
   check(call.prompt_texts.size() == call.requests.size(), "a text for each prompt");
   check(std::ranges::count(served.names, call.model) == 1, "a model that is served");
+  check(!call.stream || call.num_prompt_logprobs < 0, "prompt_logprobs in whole answers only");
   check(call.stream || !(call.include_usage || call.continuous_usage), "usage in streams only");
   for (const Request& request : call.requests) {
     check(request.n >= 1 && request.n <= 128, "n");

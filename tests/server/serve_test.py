@@ -155,6 +155,14 @@ class Routes(unittest.TestCase):
         chat = SERVER.post("/v1/chat/completions", dict(GREEDY, messages=MESSAGES, allowed_token_ids=ids(" red"), max_tokens=3))
         self.assertEqual(chat["choices"][0]["message"]["content"], " red red red")
 
+    def test_a_text_that_ends_within_a_character_ends_in_its_substitute(self):
+        half = SERVER.post("/tokenize", {"prompt": "\u2605"})["tokens"][:1]  # the first of a star's bytes
+        self.assertEqual(SERVER.post("/detokenize", {"tokens": half})["prompt"], "\ufffd")
+        body = dict(GREEDY, prompt="The sea", allowed_token_ids=half, max_tokens=1)
+        self.assertEqual(SERVER.post("/v1/completions", body)["choices"][0]["text"], "\ufffd")
+        events = SERVER.events("/v1/completions", body)[:-1]
+        self.assertEqual("".join(json.loads(event)["choices"][0]["text"] for event in events), "\ufffd")
+
     def test_the_same_seed_gives_the_same_answer_and_another_another(self):
         sampled = {"prompt": "The sea", "max_tokens": 12, "temperature": 1.5}
         text = lambda seed: SERVER.post("/v1/completions", dict(sampled, seed=seed))["choices"][0]["text"]
