@@ -60,7 +60,9 @@ CudaOps::CudaOps(const CudaOptions& options)
     : options_(options),
       properties_(properties_of(options.device)),
       skinny_wgmma_(wants("REDLINE_CUDA_SKINNY", "wgmma", properties_)),
-      gemv_ring_(wants("REDLINE_CUDA_GEMV", "ring", properties_)),
+      gemv_ring_(wants("REDLINE_CUDA_GEMV", "ring", properties_) ||
+                 wants("REDLINE_CUDA_GEMV", "ring-norm", properties_)),
+      folds_norms_(wants("REDLINE_CUDA_GEMV", "ring-norm", properties_)),
       pool_(default_num_threads()),
       weight_upload_(pool_, stream_) {
   if (options.activation_dtype != DType::kBF16 && options.activation_dtype != DType::kF32)
@@ -186,6 +188,7 @@ void CudaOps::do_begin_step() {
   step_start_.record(stream_);
   if (arrays_.upload(batch(), num_padding_rows_, stream_)) num_reallocations_ += 1;
   for (auto& [window, attention] : attention_) attention.is_planned = false;
+  held_norm_.reset();
   fingerprint_ = 0;
   is_started_ = false;
   if (step_ != nullptr && step_->has_run)
@@ -194,6 +197,7 @@ void CudaOps::do_begin_step() {
 
 void CudaOps::start_step() {
   if (is_started_) return;
+  launch_held_norm();
   if (mode_ == Mode::kCapture) {
     step_->graph = Graph(dev::end_capture(stream_.get()));
     step_->fingerprint = fingerprint_;
@@ -222,7 +226,8 @@ std::optional<std::int64_t> CudaOps::do_end_step() {
   return step_end_.elapsed_ns_since(step_start_);
 }
 
-bool CudaOps::is_replayed(std::initializer_list<const void*> addresses) {
+bool CudaOps::is_replayed(std::initializer_list<const void*> addresses, const void* x) {
+  if (held_norm_ && held_norm_->out.data != x) launch_held_norm();
   for (const void* address : addresses) {
     fingerprint_ ^= reinterpret_cast<std::uintptr_t>(address);
     fingerprint_ *= 0x9e3779b97f4a7c15u;
@@ -274,21 +279,35 @@ void CudaOps::do_rms_norm(TensorView out, TensorView x, const float* weight, flo
 void CudaOps::do_add_rms_norm(TensorView out, TensorView residual, TensorView delta, const float* weight,
                               float eps) {
   if (is_replayed({out.data, residual.data, delta.data, weight})) return;
+  const HeldNorm norm{out, residual, delta, weight, eps};
+  if (folds_norms_)
+    held_norm_ = norm;
+  else
+    launch_norm(norm);
+}
+
+void CudaOps::launch_norm(const HeldNorm& norm) {
   with_activation([&]<class A>(A*) {
-    cuda::add_rms_norm(elements<A>(out), residual.f32(), elements<const A>(delta), weight,
-                       static_cast<int>(rows(out)), static_cast<int>(out.cols), eps, stream_.get());
+    cuda::add_rms_norm(elements<A>(norm.out), norm.residual.f32(), elements<const A>(norm.delta), norm.weight,
+                       static_cast<int>(rows(norm.out)), static_cast<int>(norm.out.cols), norm.eps,
+                       stream_.get());
   });
 }
 
+void CudaOps::launch_held_norm() {
+  if (held_norm_) launch_norm(*held_norm_);
+  held_norm_.reset();
+}
+
 void CudaOps::do_linear(TensorView out, TensorView x, const WeightView& weight) {
-  if (is_replayed({out.data, x.data, weight.data})) return;
+  if (is_replayed({out.data, x.data, weight.data}, x.data)) return;
   if (x.rows == 0 || weight.rows == 0) return;
   if (are_few(x, weight)) return multiply_few(out, x, weight);
   with_activation([&]<class A>(A*) { multiply_many<A>(out, x, weight); });
 }
 
 void CudaOps::do_linear_silu_mul(TensorView out, TensorView x, const WeightView& gate_up) {
-  if (is_replayed({out.data, x.data, gate_up.data})) return;
+  if (is_replayed({out.data, x.data, gate_up.data}, x.data)) return;
   if (x.rows == 0 || gate_up.rows == 0) return;
   if (are_few(x, gate_up)) return multiply_few(out, x, gate_up);
   with_activation([&]<class A>(A*) {
@@ -305,25 +324,34 @@ bool CudaOps::are_few(const TensorView& x, const WeightView& weight) const {
 
 // In one pass over the weights, dequantised as they come.
 void CudaOps::multiply_few(TensorView out, TensorView x, const WeightView& weight) {
-  multiply_few_rows({.weight = weight_arrays(weight),
-                     .type = x.dtype,
-                     .out_type = out.dtype,
-                     .x = x.data,
-                     .out = out.data,
-                     .x_stride = x.row_stride,
-                     .out_stride = out.row_stride,
-                     .num_tokens = static_cast<int>(rows(x)),
-                     .silu_mul = weight.gate_up,
-                     .wgmma = skinny_wgmma_,
-                     .ring = gemv_ring_,
-                     .workspace = split_,
-                     .num_sms = properties_.num_sms},
-                    stream_.get());
+  FewRowsArgs args{.weight = weight_arrays(weight),
+                   .type = x.dtype,
+                   .out_type = out.dtype,
+                   .x = x.data,
+                   .out = out.data,
+                   .x_stride = x.row_stride,
+                   .out_stride = out.row_stride,
+                   .num_tokens = static_cast<int>(rows(x)),
+                   .silu_mul = weight.gate_up,
+                   .wgmma = skinny_wgmma_,
+                   .ring = gemv_ring_,
+                   .workspace = split_,
+                   .num_sms = properties_.num_sms};
+  if (held_norm_ && x.dtype == DType::kBF16 && x.cols == held_norm_->out.cols) {
+    const NormPrologue norm{elements<bf16>(held_norm_->out), held_norm_->residual.f32(),
+                            elements<const bf16>(held_norm_->delta), held_norm_->weight, held_norm_->eps};
+    args.norm = &norm;
+    if (multiply_by_ring(args, stream_.get())) return held_norm_.reset();
+    args.norm = nullptr;
+  }
+  launch_held_norm();
+  multiply_few_rows(args, stream_.get());
 }
 
 // On the tensor cores; quantised weights are unpacked first, whole.
 template <class A>
 void CudaOps::multiply_many(TensorView out, TensorView x, const WeightView& weight) {
+  launch_held_norm();
   const void* matrix = weight.data;
   if (is_quantized(weight.dtype)) {
     reserve(unpacked_, static_cast<std::size_t>(weight.rows * weight.cols) * sizeof(A), "unpacked weights");

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -97,10 +98,20 @@ class CudaOps final : public Ops, public TokenSampling {
     Buffer workspace;
   };
   /// Whether a replay stands for an operation on these addresses.
-  bool is_replayed(std::initializer_list<const void*> addresses);
+  /// Launches the norm that waits for a product, unless it is one of `x`.
+  bool is_replayed(std::initializer_list<const void*> addresses, const void* x = nullptr);
   std::int64_t rows(const TensorView& view) const { return view.rows + num_padding_rows_; }
   /// Makes `buffer` hold `bytes` at least.
   void reserve(Buffer& buffer, std::size_t bytes, const char* name);
+
+  /// An add_rms_norm that is held back: where the next operation multiplies its `out`, one kernel does both.
+  struct HeldNorm {
+    TensorView out, residual, delta;
+    const float* weight;
+    float eps;
+  };
+  void launch_norm(const HeldNorm& norm);
+  void launch_held_norm();
 
   bool are_few(const TensorView& x, const WeightView& weight) const;
   void multiply_few(TensorView out, TensorView x, const WeightView& weight);
@@ -112,7 +123,7 @@ class CudaOps final : public Ops, public TokenSampling {
 
   CudaOptions options_;
   dev::DeviceProperties properties_;
-  bool skinny_wgmma_, gemv_ring_;
+  bool skinny_wgmma_, gemv_ring_, folds_norms_;
   Stream stream_;
   Event step_start_, step_end_;
   ThreadPool pool_;
@@ -125,6 +136,7 @@ class CudaOps final : public Ops, public TokenSampling {
   std::uint64_t fingerprint_ = 0;
   std::int64_t num_padding_rows_ = 0;
   std::int64_t num_reallocations_ = 0;
+  std::optional<HeldNorm> held_norm_;
   bool is_started_ = false;  // all of the step's operations are in the stream
   TokenChoice token_choice_;
   SplitWorkspace split_;

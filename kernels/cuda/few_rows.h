@@ -20,8 +20,9 @@ struct FewRowsArgs {
   std::int64_t x_stride = 0, out_stride = 0;
   int num_tokens = 0;
   bool silu_mul = false;
-  bool wgmma = false;  // gemm_skinny_wgmma.cuh from five rows of bf16 on; on sm_90a
-  bool ring = false;   // gemv_ring.cuh up to eight rows, launched as dependent; from sm_90 on
+  bool wgmma = false;                  // gemm_skinny_wgmma.cuh from five rows of bf16 on; on sm_90a
+  bool ring = false;                   // gemv_ring.cuh up to eight rows, launched as dependent; from sm_90 on
+  const NormPrologue* norm = nullptr;  // makes x first; multiply_by_ring alone takes it
   SplitWorkspace workspace;
   int num_sms = 0;
 };
@@ -45,7 +46,7 @@ struct SplitWorkspaceSize {
 SplitWorkspaceSize few_rows_workspace(int num_sms);
 
 void multiply_few_rows(const FewRowsArgs& args, dev::stream_t stream);
-/// The same by gemv_ring.cuh, if that takes it: whether it does.
+/// The same by gemv_ring.cuh, and the norm before it, if that takes them: whether it does.
 bool multiply_by_ring(const FewRowsArgs& args, dev::stream_t stream);
 
 }  // namespace redline::cuda

@@ -7,8 +7,8 @@ namespace {
 template <Epilogue kEpilogue, class Out>
 bool multiply(const FewRowsArgs& args, dev::stream_t stream) {
   const auto linear = linear_args<bf16, Out>(args);
-  if (!fits_gemv_ring(linear)) return false;
-  gemv_ring<kEpilogue>(linear, args.workspace, args.num_sms, stream);
+  if (!(args.norm != nullptr ? fits_ring_norm(linear, *args.norm) : fits_gemv_ring(linear))) return false;
+  gemv_ring<kEpilogue>(linear, args.workspace, args.num_sms, stream, args.norm);
   return true;
 }
 

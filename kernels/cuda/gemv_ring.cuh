@@ -10,7 +10,8 @@
 // rows lie 1024 + 64 bytes apart: 8 lanes that read 16 bytes of 2 rows touch every bank once.
 //
 // Launched as dependent, the producer fills the ring while the kernel before still runs: weights depend on
-// nothing. Only the consumers wait for x.
+// nothing. Only the consumers wait for x. Given a NormPrologue they make it, in every block, while the ring
+// fills; the last block to have read the residual stream writes it and x back.
 //
 // Numerics: as gemv_mma.cuh; the order of sums depends on the number of blocks, not on M.
 // Limit: bytes of W. Reached on an H100 SXM (3.35 TB/s by its vendor, 3.06 to 3.08 by a plain read),
@@ -22,7 +23,9 @@
 
 #include <algorithm>
 
+#include "kernels/check.h"
 #include "kernels/cuda/gemv_fragments.cuh"
+#include "kernels/cuda/rms_norm.cuh"
 #include "kernels/cuda/silu_mul.cuh"
 #include "kernels/cuda/stage_split.cuh"
 
@@ -31,6 +34,8 @@ namespace redline::cuda {
 inline constexpr int kRingConsumers = 8;  // warps
 inline constexpr int kRingThreads = (kRingConsumers + 1) * kWarpSize;
 inline constexpr int kRingMaxTokens = 8;
+inline constexpr int kRingNormTokens = 4;  // that a NormPrologue makes at most
+inline constexpr int kRingNormCols = 8192;
 inline constexpr int kRingMaxSlots = 12;
 inline constexpr int kStageRowBytes = 1024;
 inline constexpr int kStageRowPitch = kStageRowBytes + 64;
@@ -54,6 +59,8 @@ struct RingArgs {
   StageSplit split;
   int num_slots = 0;
   int x_pitch = 0;  // elements between tokens in shared memory
+  NormPrologue norm;
+  unsigned* norm_arrived = nullptr;  // a word of the workspace, zero; null: there is no norm
 };
 
 /// A position in the ring and the parity of its current use.
@@ -175,6 +182,59 @@ DEV_INLINE void finish_tile(const RingArgs<Out>& args, const float (&partial)[kR
   }
 }
 
+/// Columns [8 vector, ...) of a row of residual + delta.
+DEV_INLINE void load_sum(const NormPrologue& norm, std::int64_t row, int vector, float (&sum)[8]) {
+  float delta[8];
+  load_elements(norm.residual + row + vector * 8, sum);
+  load_elements(norm.delta + row + vector * 8, delta);
+#pragma unroll
+  for (int e = 0; e < 8; ++e) sum[e] += delta[e];
+}
+
+// Consumers: x in shared memory by args.norm, and its sums of squares in rms_norm_kernel's order, whose
+// threads each of these stands for one or two of. `partial`: [tokens, 16].
+template <class Out>
+DEV_INLINE void normalize(const RingArgs<Out>& args, bf16* shared_x, float (&partial)[kRingNormTokens][16],
+                          unsigned& is_last) {
+  constexpr int kThreads = kRingConsumers * kWarpSize;
+  const int cols = static_cast<int>(args.linear.weight.cols), num_tokens = args.linear.num_tokens;
+  const int summing = rms_norm_threads(cols);
+  for (int token = 0; token < num_tokens; ++token)
+    for (int thread = thread_index(); thread < summing; thread += kThreads) {
+      float square = 0, values[8];
+      for (int vector = thread; vector < cols / 8; vector += summing) {
+        load_sum(args.norm, std::int64_t{token} * cols, vector, values);
+#pragma unroll
+        for (int e = 0; e < 8; ++e) square += values[e] * values[e];
+      }
+      square = warp_sum(square);
+      if (lane_index() == 0) partial[token][thread / kWarpSize] = square;
+    }
+  dev::bar_sync(1, kThreads);
+  for (int token = 0; token < num_tokens; ++token) {
+    float sum = 0;
+    for (int warp = 0; warp < summing / kWarpSize; ++warp) sum += partial[token][warp];
+    const float scale = rsqrtf(sum / static_cast<float>(cols) + args.norm.eps);
+    for (int vector = thread_index(); vector < cols / 8; vector += kThreads) {
+      float values[8], weight[8];
+      load_sum(args.norm, std::int64_t{token} * cols, vector, values);
+      load_elements(args.norm.weight + vector * 8, weight);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) weight[e] *= values[e] * scale;
+      store_elements(shared_x + token * args.x_pitch + vector * 8, weight);
+    }
+  }
+  if (!arrive_last(*args.norm_arrived, gridDim.x - 1, kThreads, is_last)) return;
+  for (int token = 0; token < num_tokens; ++token)
+    for (int vector = thread_index(); vector < cols / 8; vector += kThreads) {
+      const std::int64_t row = std::int64_t{token} * cols;
+      float values[8];
+      load_sum(args.norm, row, vector, values);
+      store_elements(args.norm.residual + row + vector * 8, values);
+      dev::st_v4(args.norm.x + row + vector * 8, dev::ld_v4(shared_x + token * args.x_pitch + vector * 8));
+    }
+}
+
 /// kSharedX: x is copied to shared memory first; else it is read through L1.
 template <DType kType, Epilogue kEpilogue, bool kSharedX, class Out>
 __global__ void __launch_bounds__(kRingThreads, 1) gemv_ring_kernel(const RingArgs<Out> args) {
@@ -185,6 +245,7 @@ __global__ void __launch_bounds__(kRingThreads, 1) gemv_ring_kernel(const RingAr
   DEV_SHARED(std::uint64_t, full, [kRingMaxSlots]);
   DEV_SHARED(std::uint64_t, empty, [kRingMaxSlots]);
   DEV_SHARED(float, partial, [2][kRingConsumers][kTileValues]);
+  DEV_SHARED(float, squares, [kRingNormTokens][16]);
   DEV_SHARED(unsigned, is_last);
   const int block = static_cast<int>(blockIdx.x);
   const int begin = first_stage(args.split, block), end = first_stage(args.split, block + 1);
@@ -208,7 +269,9 @@ __global__ void __launch_bounds__(kRingThreads, 1) gemv_ring_kernel(const RingAr
   const int g = lane_index() / 4, t = lane_index() % 4;
   const bf16* x = nullptr;
   if constexpr (kSharedX) {
-    for (int token = 0; token < linear.num_tokens; ++token)
+    const bool makes_x = args.norm_arrived != nullptr;
+    if (makes_x) normalize(args, shared_x, squares, is_last);
+    for (int token = 0; token < (makes_x ? 0 : linear.num_tokens); ++token)
       for (int col = 8 * thread_index(); col < k; col += 8 * kConsumerThreads)
         dev::st_v4(shared_x + token * args.x_pitch + col,
                    dev::ld_v4(linear.x + token * linear.x_stride + col));
@@ -257,8 +320,8 @@ inline bool fits_gemv_ring(const LinearArgs<A, Out>& args) {
 constexpr std::int64_t ring_workspace_sums(std::int64_t num_blocks) { return num_blocks * 2 * kTileValues; }
 
 template <DType kType, Epilogue kEpilogue, class Out>
-inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const SplitWorkspace& workspace,
-                             int num_blocks, dev::stream_t stream) {
+inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const NormPrologue* norm,
+                             const SplitWorkspace& workspace, int num_blocks, dev::stream_t stream) {
   using Stage = StageShape<kType>;
   constexpr int kTileOutputs = kEpilogue == Epilogue::kSiluMul ? 8 : 16;
   constexpr int kSharedBytes = 227 * 1024 - 12 * 1024;  // what barriers and partial sums leave of a block's
@@ -274,6 +337,8 @@ inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const SplitWor
   const std::int64_t x_bytes = std::int64_t{linear.num_tokens} * args.x_pitch * std::int64_t{sizeof(bf16)};
   constexpr int kFewestSlots = 6;
   const bool shared_x = x_bytes <= kSharedBytes - kFewestSlots * Stage::kSlotBytes;
+  REDLINE_CHECK(norm == nullptr || shared_x, "a norm's rows fit beside the ring");
+  if (norm != nullptr) args.norm = *norm, args.norm_arrived = &workspace.arrived[num_blocks];
   const auto free_bytes = static_cast<int>(kSharedBytes - (shared_x ? x_bytes : 0));
   args.num_slots = std::min(kRingMaxSlots, free_bytes / Stage::kSlotBytes);
   const auto bytes = static_cast<std::size_t>(args.num_slots * Stage::kSlotBytes + (shared_x ? x_bytes : 0));
@@ -283,17 +348,26 @@ inline void launch_gemv_ring(const LinearArgs<bf16, Out>& linear, const SplitWor
                         dim3(blocks), dim3(kRingThreads), bytes, stream, args);
 }
 
+/// Whether gemv_ring may make these x by `norm`.
+template <class A, class Out>
+inline bool fits_ring_norm(const LinearArgs<A, Out>& args, const NormPrologue& norm) {
+  const std::int64_t k = args.weight.cols;
+  return fits_gemv_ring(args) && args.num_tokens <= kRingNormTokens && k <= kRingNormCols &&
+         vectors_fit(norm.x, k) && vectors_fit(norm.residual, k) && vectors_fit(norm.delta, k) &&
+         vectors_fit(norm.weight, k);
+}
+
 /// gemv (gemv.cuh) for what fits_gemv_ring allows, with `num_blocks` blocks, one per multiprocessor; the
-/// workspace is for at least so many. Launches that share a workspace follow one another in a stream, where
-/// what comes before one must not write its weights.
+/// workspace is for at least so many, with `norm`, which makes args.x first, for one more. Launches that
+/// share a workspace follow one another in a stream, where what comes before one must not write its weights.
 template <Epilogue kEpilogue = Epilogue::kNone, class Out>
 inline void gemv_ring(const LinearArgs<bf16, Out>& args, const SplitWorkspace& workspace, int num_blocks,
-                      dev::stream_t stream) {
+                      dev::stream_t stream, const NormPrologue* norm = nullptr) {
   if (args.num_tokens == 0 || args.weight.rows == 0) return;
   with_dtype(args.weight.dtype, [&](auto tag) {
     constexpr DType kType = decltype(tag)::value;
     if constexpr (kType != DType::kF32 && kType != DType::kQ4_K && kType != DType::kQ6_K)
-      launch_gemv_ring<kType, kEpilogue>(args, workspace, num_blocks, stream);
+      launch_gemv_ring<kType, kEpilogue>(args, norm, workspace, num_blocks, stream);
   });
 }
 

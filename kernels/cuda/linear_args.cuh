@@ -22,6 +22,16 @@ struct LinearArgs {
   int num_tokens = 0;  // M
 };
 
+/// What makes x before it is multiplied, as add_rms_norm (rms_norm.cuh) does: residual += delta, then x =
+/// rms_norm(residual) * weight. All of x's shape, without gaps.
+struct NormPrologue {
+  bf16* x = nullptr;
+  float* residual = nullptr;
+  const bf16* delta = nullptr;
+  const float* weight = nullptr;  // [K]
+  float eps = 0;
+};
+
 template <Epilogue kEpilogue, class A, class Out>
 inline std::int64_t output_cols(const LinearArgs<A, Out>& args) {
   return kEpilogue == Epilogue::kSiluMul ? args.weight.rows / 2 : args.weight.rows;

@@ -73,6 +73,11 @@ __global__ void __launch_bounds__(kThreads) rms_norm_by_element_kernel(const Rms
     args.out[row + i] = from_f32<A>(args.x[row + i] * scale * args.weight[i]);
 }
 
+/// Threads of a block that sum up a row of so many columns, a multiple of 8.
+DEV_HOST_INLINE constexpr int rms_norm_threads(int cols) {
+  return cols <= 1024 ? 128 : cols <= 2048 ? 256 : 512;
+}
+
 template <class A>
 inline void launch_rms_norm(const RmsNormArgs<A>& args, dev::stream_t stream) {
   if (args.rows == 0 || args.cols == 0) return;

@@ -57,21 +57,25 @@ DEV_INLINE float* sums_left_by(const SplitWorkspace& workspace, const TileOwners
   return workspace.sums + std::int64_t{2 * block + (block == owners.first ? 1 : 0)} * tile_values;
 }
 
-/// Called by `num_threads` threads of a block (barrier 1) after they have left their sums: whether they are
-/// the last of the tile's owners, and so see what all have left. `is_last` is shared by the block, and free
-/// again at the threads' next barrier.
-DEV_INLINE bool arrive_last(const SplitWorkspace& workspace, const TileOwners& owners, int num_threads,
-                            unsigned& is_last) {
+/// Called by `num_threads` threads of a block (barrier 1): whether `others` blocks have come before them, and
+/// all that these did is seen. `arrived`, zero at first, is zero again then; `is_last` is shared by the
+/// block, and free again at the threads' next barrier.
+DEV_INLINE bool arrive_last(unsigned& arrived, unsigned others, int num_threads, unsigned& is_last) {
   __threadfence();
   dev::bar_sync(1, num_threads);
   if (thread_index() == 0) {
-    const auto others = static_cast<unsigned>(owners.last - owners.first);
-    is_last = atomicAdd(&workspace.arrived[owners.first], 1u) == others ? 1 : 0;
-    if (is_last) workspace.arrived[owners.first] = 0;
+    is_last = atomicAdd(&arrived, 1u) == others ? 1 : 0;
+    if (is_last) arrived = 0;
   }
   dev::bar_sync(1, num_threads);
   __threadfence();
   return is_last != 0;
+}
+/// The same after they have left a tile's sums: whether they are the last of its owners.
+DEV_INLINE bool arrive_last(const SplitWorkspace& workspace, const TileOwners& owners, int num_threads,
+                            unsigned& is_last) {
+  return arrive_last(workspace.arrived[owners.first], static_cast<unsigned>(owners.last - owners.first),
+                     num_threads, is_last);
 }
 
 }  // namespace redline::cuda

@@ -16,13 +16,47 @@ class GemvRing : public testing::TestWithParam<DType> {
         ASSERT_TRUE(fits_gemv_ring(args));
         gemv_ring<kEpilogue>(args, workspace(), num_blocks, {});
       });
-      EXPECT_EQ(download(arrived_), std::vector<unsigned>(20, 0u)) << "left for the next launch";
+      EXPECT_EQ(download(arrived_), std::vector<unsigned>(21, 0u)) << "left for the next launch";
     }
+  }
+  // The norm and the product as one kernel, and as two: the same bits, in x and the residual stream too.
+  template <Epilogue kEpilogue, class Out>
+  void expect_normed(const ProductShape& shape, int num_blocks, std::uint64_t seed) {
+    const auto [m, n, k] = shape;
+    SCOPED_TRACE(testing::Message() << "M " << m << ", K " << k << ", " << num_blocks << " blocks, seed "
+                                    << seed);
+    Random random(seed);
+    const int rows = kEpilogue == Epilogue::kSiluMul ? 2 * n : n;
+    WeightsUnderTest weight(GetParam(), rows, k, random, 0.1f);
+    const std::vector<float> stream = random.normals<float>(m * k), norm_weight = random.normals<float>(k);
+    const std::vector<bf16> added = random.normals<bf16>(m * k);
+    const auto run = [&](bool as_one) {
+      dev::Buffer<float> residual(stream), device_weight(norm_weight);
+      dev::Buffer<bf16> delta(added), x(static_cast<std::size_t>(m * k));
+      dev::Buffer<Out> out(static_cast<std::size_t>(m * n));
+      const LinearArgs<bf16, Out> args{.weight = weight.arrays(),
+                                       .x = x.get(),
+                                       .x_stride = k,
+                                       .out = out.get(),
+                                       .out_stride = n,
+                                       .num_tokens = m};
+      const NormPrologue norm{x.get(), residual.get(), delta.get(), device_weight.get(), 1e-5f};
+      EXPECT_TRUE(fits_ring_norm(args, norm));
+      if (!as_one)
+        add_rms_norm(x.get(), residual.get(), delta.get(), device_weight.get(), m, k, norm.eps, {});
+      gemv_ring<kEpilogue>(args, workspace(), num_blocks, {}, as_one ? &norm : nullptr);
+      std::vector<float> values = download(residual);
+      for (const bf16 value : download(x)) values.push_back(to_f32(value));
+      for (const Out value : download(out)) values.push_back(to_f32(value));
+      return values;
+    };
+    EXPECT_EQ(run(true), run(false));
+    EXPECT_EQ(download(arrived_), std::vector<unsigned>(21, 0u)) << "left for the next launch";
   }
   SplitWorkspace workspace() { return {sums_.get(), arrived_.get()}; }
 
   dev::Buffer<float> sums_{static_cast<std::size_t>(ring_workspace_sums(20))};
-  dev::Buffer<unsigned> arrived_{std::vector<unsigned>(20, 0u)};
+  dev::Buffer<unsigned> arrived_{std::vector<unsigned>(21, 0u)};
 };
 
 TEST_P(GemvRing, MultipliesHoweverStagesDivideAmongBlocks) {
@@ -57,6 +91,17 @@ TEST_P(GemvRing, TakesWhatIsCopiedInWholeSixteens) {
   }
   args.num_tokens = 9;
   EXPECT_FALSE(fits_gemv_ring(args));
+}
+
+TEST_P(GemvRing, MakesWhatItMultipliesByANorm) {
+  std::uint64_t seed = 900;
+  for (const ProductShape& shape :
+       {ProductShape{1, 20, 256}, {2, 9, 1280}, {3, 40, 2304}, {4, 17, 4608}, {1, 3, 8192}})
+    for (const int num_blocks : {1, 3, 20}) {
+      expect_normed<Epilogue::kNone, bf16>(shape, num_blocks, ++seed);
+      expect_normed<Epilogue::kSiluMul, bf16>(shape, num_blocks, seed);
+    }
+  expect_normed<Epilogue::kNone, float>({2, 50, 768}, 3, ++seed);
 }
 
 // Each starts before the kernel that makes its x has run: dependent launches, in a row.

@@ -311,6 +311,7 @@ TEST(CudaModel, RunsOnSkinnyProductsOfWgmmaWhereAsked) {
 
 TEST(CudaModel, StreamsWeightsThroughTheRingWhereAsked) {
   expect_right_where_asked("REDLINE_CUDA_GEMV", "ring", 1096, 5, 1);
+  expect_right_where_asked("REDLINE_CUDA_GEMV", "ring-norm", 1096, 5, 1);
 }
 
 TEST(CudaModel, TheModelsAreOfEveryArchitectureThatLoads) {
