@@ -19,6 +19,7 @@ struct AmxBF16 {
   using Tiles = TileRegisters;
   static constexpr int64_t kUnit = 32, kMaxChunk = 8;
   static constexpr int64_t kUnitBytes = kUnit * kAmxPanelRows * 2, kTileUnitBytes = kTileRows * kUnit * 2;
+  static constexpr int64_t kStreamAhead = 1024;  // as measured on a Xeon of 2.6 GHz
   struct Wide {};
 
   static int64_t panel_bytes(int64_t k) { return ceil_of(k, 2) * kAmxPanelRows * 4; }
@@ -48,11 +49,13 @@ struct AmxBF16 {
                        int64_t tiles, float* sums, Ahead ahead) {
     const int64_t stride = length * kTileUnitBytes, units = k / kUnit;
     const auto add = [&](int64_t first, int64_t count) {
+      const std::byte *panel = w + first * kUnitBytes, *tile = x + first * kTileUnitBytes;
+      if (tiles <= 2)
+        return (tiles == 1 ? add_units<1, true> : add_units<2, true>)(panel, tile, stride, count, sums);
       for (int64_t t = 0; t < tiles; t += 2) {
         ahead.touch(t / 2, ceil_of(tiles, 2));
-        (t + 1 < tiles ? add_units<2> : add_units<1>)(w + first * kUnitBytes,
-                                                      x + t * stride + first * kTileUnitBytes, stride, count,
-                                                      sums + t * kTileSums);
+        (t + 1 < tiles ? add_units<2, false> : add_units<1, false>)(panel, tile + t * stride, stride, count,
+                                                                    sums + t * kTileSums);
       }
     };
     if (units > 0) add(0, units);
@@ -64,7 +67,8 @@ struct AmxBF16 {
   }
 
  private:
-  template <int T>
+  // kStreams: weights come from memory, and are asked for as they go by.
+  template <int T, bool kStreams>
   static void add_units(const std::byte* w, const std::byte* x, int64_t stride, int64_t units, float* sums) {
     constexpr int64_t kRowBytes = kAmxPanelRows * 4;
     float* second = sums + kTileSums;
@@ -75,6 +79,7 @@ struct AmxBF16 {
       Tiles::template load<3>(second + 16, kRowBytes);
     }
     for (int64_t u = 0; u < units; ++u, w += kUnitBytes, x += kTileUnitBytes) {
+      if constexpr (kStreams) prefetch<kUnitBytes>(w, kStreamAhead);
       Tiles::template load<4>(x, 64);
       Tiles::template load<6>(w, kRowBytes);
       Tiles::template dot_bf16<0, 4, 6>();
