@@ -4,7 +4,10 @@
 // A kernel K multiplies panels of 32 rows in units of kUnit k:
 //   kMaxChunk                most units in a chunk
 //   kUnitBytes               of a panel; kTileUnitBytes: of a tile of 16 prepared rows
-//   prepare_tile             prepares up to 16 rows of a chunk of `k` elements; what it adds up to 16 is zero
+//   panel_bytes(k)           of a whole panel
+//   prepare_tile             prepares up to 16 rows of a chunk of `k` elements. Sums of the rows up to 16
+//   that it
+//                            leaves are computed, from whatever lies there, and not stored
 //   Wide                     a chunk of a panel as tiles load it; widen(panel, length, wide) fills it or
 //                            returns the panel itself
 //   configure(rows, k)       shapes of the tiles for so many rows, and for k elements of a unit
@@ -63,7 +66,7 @@ struct AmxFrame {
     alignas(64) float sums[kMaxPanels * (kMaxRows / kTileRows + 1) * kTileSums];
     const int64_t tile = tile_rows(task.m, kTileRows), all_tiles = ceil_of(task.m, tile);
     const int64_t first_tile = first_row / tile, tiles = ceil_of(last_row - first_row, tile);
-    const int64_t panel_bytes = row_bytes_of_panel(task.k);
+    const int64_t panel_bytes = K::panel_bytes(task.k);
     // A pair of tiles alone is bound by memory: panel after panel.
     const int64_t most_panels = tiles <= 2 ? 1 : kMaxPanels;
     K::configure(tile, K::kUnit);
@@ -77,9 +80,9 @@ struct AmxFrame {
         const std::byte* x = task.activations + (u * all_tiles + length * first_tile) * K::kTileUnitBytes;
         for (int64_t p = 0; p < panels; ++p) {
           const std::byte* packed = weight + p * panel_bytes + u * K::kUnitBytes;
-          const std::byte* next =
-              p + 1 < panels ? packed + panel_bytes : packed + length * K::kUnitBytes - p * panel_bytes;
-          if (panels == 1) next = packed + kPrefetchBytes;
+          const std::byte* next = panels == 1      ? packed + kPrefetchBytes
+                                  : p + 1 < panels ? packed + panel_bytes
+                                                   : weight + (u + length) * K::kUnitBytes;
           alignas(64) typename K::Wide wide;
           const auto* w = K::widen(packed, length, wide);
           K::multiply(w, x, length, k, tile, tiles, sums + p * tiles * kTileSums,
@@ -95,9 +98,6 @@ struct AmxFrame {
     }
     K::Tiles::release();
   }
-
- private:
-  static int64_t row_bytes_of_panel(int64_t k) { return K::panel_bytes(k); }
 };
 
 template <class K>
