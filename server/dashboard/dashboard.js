@@ -249,18 +249,22 @@ const kTerms = {
 };
 const openPhases = new Set();
 
-/// A bar of the terms of `part`, seconds that sum to its wall_s.
+/// A bar of the terms of `part`, seconds that sum to its wall_s. Kernels may take less than none (weights in a cache are
+/// read faster than memory): the others then share the bar.
 function stackedBar(part, name) {
   const image = svg("svg", {viewBox: "0 0 100 6", height: 18, preserveAspectRatio: "none", role: "img"});
   const told = [];
+  const width = (term) => Math.max(part.terms_s[term] ?? 0, 0);
+  const total = Object.keys(kTerms).reduce((sum, term) => sum + width(term), 0);
   let x = 0;
   for (const [term, title] of Object.entries(kTerms)) {
-    const share = (part.terms_s[term] ?? 0) / part.wall_s;
-    if (!(share > 0)) continue;
-    told.push(`${title} ${percent(share)}`);
-    image.append(svg("rect", {class: `term ${term}`, x: 100 * x, y: 0, width: 100 * share, height: 6, "vector-effect": "non-scaling-stroke"},
-                     svg("title", {}, `${title}: ${duration(part.terms_s[term])}, ${percent(share)}`)));
-    x += share;
+    const time_s = part.terms_s[term] ?? 0;
+    if (time_s === 0) continue;
+    told.push(`${title} ${percent(time_s / part.wall_s)}`);
+    if (time_s < 0) continue;
+    image.append(svg("rect", {class: `term ${term}`, x: 100 * x, y: 0, width: 100 * time_s / total, height: 6, "vector-effect": "non-scaling-stroke"},
+                     svg("title", {}, `${title}: ${duration(time_s)}, ${percent(time_s / part.wall_s)}`)));
+    x += time_s / total;
   }
   image.setAttribute("aria-label", `${name}: ${told.join(", ")}`);
   return image;
@@ -286,7 +290,7 @@ function waterfall() {
   const focused = document.activeElement?.id;
   byId("waterfall").replaceChildren(...rows);
   if (focused?.startsWith("open-")) byId(focused)?.focus();
-  const seen = Object.entries(kTerms).filter(([term]) => all?.terms_s[term] > 0);
+  const seen = Object.entries(kTerms).filter(([term]) => all?.terms_s[term]);
   const swatch = (term) => svg("svg", {viewBox: "0 0 24 10", "aria-hidden": "true"}, svg("rect", {class: `term ${term}`, width: 24, height: 10}));
   byId("terms").replaceChildren(...seen.map(([term, title]) => html("li", {}, swatch(term), `${title} ${percent(all.terms_s[term] / all.wall_s)}`)));
   const sentences = all ? explained.why.map((each) => each.sentence) : ["no peaks of this device are known, so there is no waterfall"];

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <random>
@@ -127,7 +128,9 @@ TEST_P(CudaModelTest, GeneratesTransformersGreedyTokensInF32) {
   }
 }
 
-// Tokens and logprobs of `num_sequences` that decode together from some point on.
+// Tokens and logprobs of `num_sequences` that decode together from some point on. The engine is held until it
+// has them all, so that steps are made of the same rows each time: kernels for few rows and for many differ
+// in bits.
 std::vector<std::pair<std::int32_t, float>> decode_together(std::int32_t num_sequences, bool graphs) {
   const auto model = std::make_shared<LoadedModel>();
   model->config = tiny_config();
@@ -138,7 +141,17 @@ std::vector<std::pair<std::int32_t, float>> decode_together(std::int32_t num_seq
       std::make_unique<ModelWeights>(random_weights(model->config, DType::kBF16, *model->ops, 7));
   EngineOptions options;
   options.max_context = 64;
+  std::atomic<bool> holds = false, may_go_on = false;
   Engine engine(model, options);
+  Request holding;
+  holding.prompt = random_tokens(3, 99, model->config.vocab_size);
+  holding.sampling.max_tokens = 1;
+  const auto held = engine.submit(holding, [&] {
+    holds = true;
+    holds.notify_all();
+    may_go_on.wait(false);
+  });
+  holds.wait(false);
   std::vector<std::unique_ptr<Stream>> streams;
   for (std::int32_t i = 0; i < num_sequences; ++i) {
     Request request;
@@ -147,6 +160,8 @@ std::vector<std::pair<std::int32_t, float>> decode_together(std::int32_t num_seq
     request.sampling.num_logprobs = 0;
     streams.push_back(engine.submit(request));
   }
+  may_go_on = true;
+  may_go_on.notify_all();
   std::vector<std::pair<std::int32_t, float>> tokens;
   for (const auto& stream : streams)
     while (const auto event = stream->next()) {
